@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: MIT
+# Builds the test programs of one VARIANT:
+#   $(V)/tests/{unit,uapi,lib}   Catch2 binaries from tests/<suite>/*.cpp
+#   $(V)/tests/stress/<name>     one program per tests/stress/<name>.cpp
+#   $(V)/tests/system/<name>     one program per tests/system/src/<name>.cpp
+# A suite without sources is a binary without test cases.
+
+TESTS_CATCH_CFLAGS := $(shell pkg-config --cflags catch2 2>/dev/null)
+# Nothing for v2, which is headers only; the library of v3.
+TESTS_CATCH_LIBS := $(shell pkg-config --libs catch2 2>/dev/null)
+
+TESTS_CPPFLAGS := -Ikmod/uapi -Iuserlib/include -Itests -Itools $(TESTS_CATCH_CFLAGS)
+TESTS_COMPILE = $(CXX) $(CXXSTD) $(WARN) $(OPT) $(SAN) $(DEPFLAGS) $(TESTS_CPPFLAGS) $(CPPFLAGS) \
+	$(CXXFLAGS) -pthread -c -o $@ $<
+TESTS_LINK = $(CXX) $(OPT) $(SAN) $(LDFLAGS) -pthread -o $@ $(filter %.o,$^) $(filter %.a,$^)
+
+TESTS_SUITES := unit uapi lib
+TESTS_SUPPORT_OBJS := $(patsubst %.cpp,$(V)/obj/%.o,$(sort $(wildcard tests/support/*.cpp)))
+# Programs with a main() of their own take the rest of the support code.
+TESTS_HELPER_OBJS := $(filter-out %/main.o,$(TESTS_SUPPORT_OBJS))
+TESTS_LIB := $(V)/lib/libipcdoor.a
+
+TESTS_OBJS_unit := $(patsubst %.cpp,$(V)/obj/%.o,$(sort $(wildcard tests/unit/*.cpp))) \
+	$(IRQBENCH_TESTABLE_OBJS)
+TESTS_OBJS_uapi := $(patsubst %.cpp,$(V)/obj/%.o,$(sort $(wildcard tests/uapi/*.cpp)))
+TESTS_OBJS_lib := $(patsubst %.cpp,$(V)/obj/%.o,$(sort $(wildcard tests/lib/*.cpp)))
+TESTS_LIBS_unit := $(IRQBENCH_TESTABLE_LIBS)
+
+TESTS_STRESS_SRCS := $(sort $(wildcard tests/stress/*.cpp))
+TESTS_SYSTEM_SRCS := $(sort $(wildcard tests/system/src/*.cpp))
+TESTS_STRESS := $(patsubst tests/stress/%.cpp,$(V)/tests/stress/%,$(TESTS_STRESS_SRCS))
+TESTS_SYSTEM := $(patsubst tests/system/src/%.cpp,$(V)/tests/system/%,$(TESTS_SYSTEM_SRCS))
+TESTS_PROGRAMS := $(addprefix $(V)/tests/,$(TESTS_SUITES)) $(TESTS_STRESS) $(TESTS_SYSTEM)
+
+TESTS_OBJS := $(TESTS_SUPPORT_OBJS) \
+	$(filter $(V)/obj/tests/%,$(foreach s,$(TESTS_SUITES),$(TESTS_OBJS_$(s)))) \
+	$(patsubst %.cpp,$(V)/obj/%.o,$(TESTS_STRESS_SRCS) $(TESTS_SYSTEM_SRCS))
+
+.PHONY: tests
+tests: $(TESTS_PROGRAMS)
+
+$(TESTS_OBJS): $(V)/obj/%.o: %.cpp
+	@mkdir -p $(@D)
+	$(TESTS_COMPILE)
+
+define TESTS_SUITE_RULE
+$(V)/tests/$(1): $(TESTS_OBJS_$(1)) $(TESTS_SUPPORT_OBJS) $(TESTS_LIB)
+	@mkdir -p $$(@D)
+	$$(TESTS_LINK) $(TESTS_LIBS_$(1)) $(TESTS_CATCH_LIBS)
+endef
+$(foreach s,$(TESTS_SUITES),$(eval $(call TESTS_SUITE_RULE,$(s))))
+
+$(TESTS_STRESS): $(V)/tests/stress/%: $(V)/obj/tests/stress/%.o $(TESTS_HELPER_OBJS) $(TESTS_LIB)
+	@mkdir -p $(@D)
+	$(TESTS_LINK)
+
+$(TESTS_SYSTEM): $(V)/tests/system/%: $(V)/obj/tests/system/src/%.o $(TESTS_HELPER_OBJS) $(TESTS_LIB)
+	@mkdir -p $(@D)
+	$(TESTS_LINK)
+
+-include $(TESTS_OBJS:.o=.d)
