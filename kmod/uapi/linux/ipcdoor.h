@@ -45,6 +45,7 @@
 #define IPCDOOR_MAX_SLOTS	256
 #define IPCDOOR_VECTORS		64
 #define IPCDOOR_NAME_MAX	64	/* with the terminating NUL */
+#define IPCDOOR_MAX_BACKLOG	4096
 
 /* Vector 0 is rung by the kernel alone: a peer joined, died, or was sealed. */
 #define IPCDOOR_VECTOR_LIFECYCLE 0
@@ -165,7 +166,7 @@ struct ipcdoor_listen {
 	__u32 mode;		/* connecting needs the write bit */
 	__u32 uid;
 	__u32 gid;
-	__u32 backlog;		/* 1 .. 4096 connections not yet accepted */
+	__u32 backlog;		/* 1 .. IPCDOOR_MAX_BACKLOG, not yet accepted */
 };
 
 #define IPCDOOR_LISTEN_STAMPS	(1U << 0)

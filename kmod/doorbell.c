@@ -1,0 +1,568 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Doorbells.
+ *
+ * Counting and delivering are apart.  A ring is counted under the receiver's
+ * lock, whatever happens next: rung[] never misses one.  Delivery is a hint that
+ * follows, through the source's interrupt, and only if somebody listens: a
+ * waiter in WAIT, a poller, a bound eventfd.  Whoever begins to listen looks at
+ * the counts under the same lock first, so a ring is either seen by that look or
+ * finds the listener; nothing falls between.
+ *
+ * While an interrupt is under way (ep->raised) further rings ride along.
+ *
+ * The hard half, under the raw lock and possibly in hard interrupt context,
+ * wakes the tasks in WAIT directly.  What takes sleeping locks on PREEMPT_RT
+ * (poll wake-ups, eventfd) is the second half; there it goes through an
+ * irq_work that runs in a thread.  A bound signal is sent by the ringer itself
+ * in process context, because the kernel fills si_pid and si_uid by `current`.
+ */
+#include <linux/eventfd.h>
+#include <linux/file.h>
+#include <linux/hrtimer.h>
+#include <linux/pid_namespace.h>
+#include <linux/rcupdate.h>
+#include <linux/sched.h>
+#include <linux/sched/signal.h>
+#include <linux/sched/task.h>
+#include <linux/slab.h>
+
+#include "compat.h"
+#include "doorbell.h"
+#include "endpoint.h"
+#include "segment.h"
+#include "source.h"
+
+/* counters in STATE are written under ep->lock and read by anyone */
+#define ipcdoor_count(field, n) WRITE_ONCE(field, (field) + (n))
+
+/**
+ * struct ipcdoor_waiter - a thread in WAIT, on its own stack
+ * @node: in ep->waiters; empty once a delivery woke it.  Protected by ep->lock,
+ *	which the thread takes again before it leaves
+ * @task: the thread
+ * @mask: vectors that it waits for
+ * @exclusive: a delivery wakes one such waiter
+ */
+struct ipcdoor_waiter {
+	struct list_head node;
+	struct task_struct *task;
+	u64 mask;
+	bool exclusive;
+};
+
+/* What BIND_EVENTFD or BIND_SIGNAL set up; freed after a grace period. */
+struct ipcdoor_binding {
+	u64 mask;
+	struct eventfd_ctx *eventfd;
+	struct task_struct *task;
+	int signo;
+	struct rcu_head rcu;
+};
+
+/* ---- bindings ---- */
+
+static void ipcdoor_binding_free(struct rcu_head *rcu)
+{
+	struct ipcdoor_binding *binding = container_of(rcu, struct ipcdoor_binding, rcu);
+
+	if (binding->eventfd)
+		eventfd_ctx_put(binding->eventfd);
+	if (binding->task)
+		put_task_struct(binding->task);
+	kfree(binding);
+}
+
+static int ipcdoor_bind(struct ipcdoor_endpoint *ep, struct ipcdoor_binding __rcu **where,
+			struct ipcdoor_binding *binding)
+{
+	struct ipcdoor_binding *old = NULL;
+	int err = 0;
+
+	raw_spin_lock_irq(&ep->lock);
+	if (binding && ep->dead)
+		err = -ESHUTDOWN;
+	else
+		old = rcu_replace_pointer(*where, binding, lockdep_is_held(&ep->lock));
+	raw_spin_unlock_irq(&ep->lock);
+	if (err)
+		old = binding;
+	if (old)
+		call_rcu(&old->rcu, ipcdoor_binding_free);
+	return err;
+}
+
+int ipcdoor_doorbell_bind_eventfd(struct ipcdoor_endpoint *ep, int fd, u64 mask)
+{
+	struct ipcdoor_binding *binding;
+	int err;
+
+	if (fd < 0)
+		return ipcdoor_bind(ep, &ep->eventfd, NULL);
+	binding = kzalloc(sizeof(*binding), GFP_KERNEL_ACCOUNT);
+	if (!binding)
+		return -ENOMEM;
+	binding->mask = mask;
+	binding->eventfd = eventfd_ctx_fdget(fd);
+	if (IS_ERR(binding->eventfd)) {
+		err = PTR_ERR(binding->eventfd);
+		kfree(binding);
+		return err;
+	}
+	return ipcdoor_bind(ep, &ep->eventfd, binding);
+}
+
+int ipcdoor_doorbell_bind_signal(struct ipcdoor_endpoint *ep, u32 signo, u64 mask)
+{
+	struct ipcdoor_binding *binding;
+
+	if (!signo)
+		return ipcdoor_bind(ep, &ep->signal, NULL);
+	binding = kzalloc(sizeof(*binding), GFP_KERNEL_ACCOUNT);
+	if (!binding)
+		return -ENOMEM;
+	binding->mask = mask;
+	binding->signo = signo;
+	binding->task = get_task_struct(current);
+	return ipcdoor_bind(ep, &ep->signal, binding);
+}
+
+static void ipcdoor_signal_send(const struct ipcdoor_binding *binding, u64 value)
+{
+	struct kernel_siginfo info;
+
+	clear_siginfo(&info);
+	info.si_signo = binding->signo;
+	info.si_code = SI_QUEUE;
+	info.si_pid = task_tgid_nr_ns(current, task_active_pid_ns(binding->task));
+	info.si_uid = from_kuid_munged(current_user_ns(), current_uid());
+	info.si_ptr = (void __user *)(unsigned long)value;
+	send_sig_info(binding->signo, &info, binding->task);
+}
+
+/* ---- the second half ---- */
+
+static void ipcdoor_notify_now(struct ipcdoor_endpoint *ep)
+{
+	const struct ipcdoor_binding *eventfd;
+	unsigned long flags;
+	u64 bits;
+
+	raw_spin_lock_irqsave(&ep->lock, flags);
+	bits = ep->notify;
+	ep->notify = 0;
+	raw_spin_unlock_irqrestore(&ep->lock, flags);
+
+	rcu_read_lock();
+	eventfd = rcu_dereference(ep->eventfd);
+	if (eventfd && (eventfd->mask & bits))
+		ipcdoor_eventfd_signal(eventfd->eventfd);
+	rcu_read_unlock();
+	wake_up_interruptible_poll(&ep->wq, EPOLLIN | EPOLLPRI | EPOLLHUP);
+}
+
+static void ipcdoor_notify_work(struct irq_work *work)
+{
+	struct ipcdoor_endpoint *ep = container_of(work, struct ipcdoor_endpoint, notify_work);
+
+	ipcdoor_notify_now(ep);
+	ipcdoor_endpoint_put(ep);
+}
+
+static void ipcdoor_notify(struct ipcdoor_endpoint *ep)
+{
+	if (!IS_ENABLED(CONFIG_PREEMPT_RT) || !(in_hardirq() || irqs_disabled())) {
+		ipcdoor_notify_now(ep);
+		return;
+	}
+	ipcdoor_endpoint_get(ep);
+	if (!irq_work_queue(&ep->notify_work))
+		ipcdoor_endpoint_put(ep);
+}
+
+/* ---- delivering ---- */
+
+static unsigned int ipcdoor_wake(struct ipcdoor_endpoint *ep, u64 bits)
+{
+	struct ipcdoor_waiter *waiter, *next;
+	unsigned int woken = 0;
+	u64 exclusive = bits;
+
+	lockdep_assert_held(&ep->lock);
+	list_for_each_entry_safe(waiter, next, &ep->waiters, node) {
+		if (!(waiter->mask & (waiter->exclusive ? exclusive : bits)))
+			continue;
+		if (waiter->exclusive)
+			exclusive &= ~waiter->mask;
+		list_del_init(&waiter->node);
+		wake_up_process(waiter->task);
+		woken++;
+	}
+	ipcdoor_count(ep->state->wakes, woken);
+	return woken;
+}
+
+static bool ipcdoor_stamped(const struct ipcdoor_endpoint *ep)
+{
+	return ep->seg->flags & IPCDOOR_ENDPOINT_STAMPS;
+}
+
+static void ipcdoor_stamp(struct ipcdoor_endpoint *ep, u64 handler_ns, bool irq, bool woke)
+{
+	struct ipcdoor_stamps *stamps = &ep->state->stamps;
+
+	WRITE_ONCE(stamps->sequence, stamps->sequence + 1);
+	smp_wmb();
+	WRITE_ONCE(stamps->ring_ns, ep->ring_ns);
+	WRITE_ONCE(stamps->handler_ns, handler_ns);
+	WRITE_ONCE(stamps->wake_ns, ktime_get_ns());
+	WRITE_ONCE(stamps->ring_cpu, ep->ring_cpu);
+	WRITE_ONCE(stamps->handler_cpu, raw_smp_processor_id());
+	WRITE_ONCE(stamps->flags, (irq ? IPCDOOR_STAMP_HARDIRQ : 0) |
+				  (woke ? IPCDOOR_STAMP_WOKE : 0));
+	WRITE_ONCE(stamps->source, ep->source->id);
+	smp_wmb();
+	WRITE_ONCE(stamps->sequence, stamps->sequence + 1);
+}
+
+/* Somebody polls or has bound an eventfd: the second half is wanted. */
+static bool ipcdoor_notifies(struct ipcdoor_endpoint *ep)
+{
+	return waitqueue_active(&ep->wq) || rcu_access_pointer(ep->eventfd);
+}
+
+/* Returns whether the second half is wanted, once the lock is dropped. */
+static bool ipcdoor_deliver(struct ipcdoor_endpoint *ep, u64 handler_ns)
+{
+	bool irq = in_hardirq();
+	u64 bits = ep->undelivered;
+	unsigned int woken;
+
+	ep->undelivered = 0;
+	ipcdoor_count(ep->state->deliveries, 1);
+	if (irq)
+		ipcdoor_count(ep->state->interrupts, 1);
+	woken = ipcdoor_wake(ep, bits);
+	if (ipcdoor_stamped(ep))
+		ipcdoor_stamp(ep, handler_ns, irq, woken);
+	if (!ipcdoor_notifies(ep))
+		return false;
+	ep->notify |= bits;
+	return true;
+}
+
+void ipcdoor_doorbell_interrupt(struct ipcdoor_endpoint *ep)
+{
+	u64 handler_ns = ipcdoor_stamped(ep) ? ktime_get_ns() : 0;
+	bool notify = false;
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&ep->lock, flags);
+	ep->raised = false;
+	if (!ep->dead)
+		notify = ipcdoor_deliver(ep, handler_ns);
+	raw_spin_unlock_irqrestore(&ep->lock, flags);
+	if (notify)
+		ipcdoor_notify(ep);
+}
+
+/* ---- ringing ---- */
+
+static void ipcdoor_count_ring(struct ipcdoor_endpoint *ep, u32 vector, u64 value)
+{
+	lockdep_assert_held(&ep->lock);
+	ep->value[vector] = value;
+	ep->pending |= BIT_ULL(vector);
+	WRITE_ONCE(ep->state->rung[vector], ++ep->rung[vector]);
+	ipcdoor_count(ep->state->rings, 1);
+}
+
+/* Returns whether the second half is wanted, once the lock is dropped. */
+static bool ipcdoor_start_delivery(struct ipcdoor_endpoint *ep, u32 vector)
+{
+	lockdep_assert_held(&ep->lock);
+	if (list_empty(&ep->waiters) && !ipcdoor_notifies(ep)) {
+		ipcdoor_count(ep->state->suppressed, 1);
+		return false;
+	}
+	ep->undelivered |= BIT_ULL(vector);
+	if (ep->raised) {
+		ipcdoor_count(ep->state->coalesced, 1);
+		return false;
+	}
+	if (ipcdoor_stamped(ep)) {
+		ep->ring_ns = ktime_get_ns();
+		ep->ring_cpu = raw_smp_processor_id();
+	}
+	if (!ep->source->raise)
+		return ipcdoor_deliver(ep, ep->ring_ns);
+
+	ep->raised = true;
+	ipcdoor_endpoint_get(ep);
+	if (ep->source->raise(ep, ep->wait_cpu)) {
+		/* unplugged: the death of the endpoint, which follows, wakes all */
+		ep->raised = false;
+		ipcdoor_endpoint_put(ep);
+	}
+	return false;
+}
+
+int ipcdoor_doorbell_ring(struct ipcdoor_endpoint *from, const struct ipcdoor_ring *ring)
+{
+	const struct ipcdoor_slot *slot = &from->seg->slots[ring->slot];
+	const struct ipcdoor_binding *signal;
+	struct ipcdoor_endpoint *to;
+	bool notify = false;
+	int err = 0;
+
+	rcu_read_lock();
+	to = rcu_dereference(slot->ep);
+	if (!to) {
+		rcu_read_unlock();
+		return READ_ONCE(slot->state) == IPCDOOR_SLOT_EMPTY ? -ENOTCONN : -EPIPE;
+	}
+
+	raw_spin_lock_irq(&to->lock);
+	if (unlikely(to->dead)) {
+		err = -EPIPE;
+	} else if (unlikely(ring->generation && ring->generation != to->generation)) {
+		err = -ESTALE;
+	} else {
+		ipcdoor_count_ring(to, ring->vector, ring->value);
+		notify = ipcdoor_start_delivery(to, ring->vector);
+	}
+	raw_spin_unlock_irq(&to->lock);
+
+	if (notify)
+		ipcdoor_notify(to);
+	signal = rcu_dereference(to->signal);
+	if (unlikely(signal) && !err && (signal->mask & BIT_ULL(ring->vector)))
+		ipcdoor_signal_send(signal, ring->value);
+	rcu_read_unlock();
+	return err;
+}
+
+void ipcdoor_doorbell_lifecycle(struct ipcdoor_endpoint *ep, enum ipcdoor_lifecycle what)
+{
+	const struct ipcdoor_binding *signal;
+	u64 bits = BIT_ULL(IPCDOOR_VECTOR_LIFECYCLE);
+	bool notify = false;
+
+	raw_spin_lock_irq(&ep->lock);
+	if (ep->dead) {
+		raw_spin_unlock_irq(&ep->lock);
+		return;
+	}
+	ep->had_peers |= what == IPCDOOR_PEER_JOINED;
+	if (what == IPCDOOR_PEER_DIED && (ep->seg->flags & IPCDOOR_ENDPOINT_CONNECTION)) {
+		/* whatever they wait for, it will not come */
+		ep->peer_gone = true;
+		bits = ~0ULL;
+	}
+	ipcdoor_count_ring(ep, IPCDOOR_VECTOR_LIFECYCLE, what);
+	ipcdoor_wake(ep, bits);
+	if (ipcdoor_notifies(ep)) {
+		ep->notify |= bits;
+		notify = true;
+	}
+	raw_spin_unlock_irq(&ep->lock);
+
+	if (notify)
+		ipcdoor_notify(ep);
+	rcu_read_lock();
+	signal = rcu_dereference(ep->signal);
+	if (signal && (signal->mask & BIT_ULL(IPCDOOR_VECTOR_LIFECYCLE)))
+		ipcdoor_signal_send(signal, what);
+	rcu_read_unlock();
+}
+
+/* ---- waiting ---- */
+
+static bool ipcdoor_collect_seen(struct ipcdoor_endpoint *ep, struct ipcdoor_wait *wait,
+				 u64 *seen)
+{
+	u64 bits = wait->mask;
+
+	wait->fired = 0;
+	wait->count = 0;
+	while (bits) {
+		u32 v = __ffs64(bits);
+
+		bits &= bits - 1;
+		if (ep->rung[v] == seen[v])
+			continue;
+		wait->fired |= BIT_ULL(v);
+		wait->count += ep->rung[v] - seen[v];
+		seen[v] = ep->rung[v];
+	}
+	return wait->fired;
+}
+
+static bool ipcdoor_collect_pending(struct ipcdoor_endpoint *ep, struct ipcdoor_wait *wait,
+				    u64 *taken)
+{
+	u64 bits = ep->pending & wait->mask;
+
+	wait->fired = bits;
+	wait->count = 0;
+	while (bits) {
+		u32 v = __ffs64(bits);
+
+		bits &= bits - 1;
+		taken[v] = ep->rung[v] - ep->acked[v];
+		wait->count += taken[v];
+		if (wait->flags & IPCDOOR_WAIT_ACK)
+			ep->acked[v] = ep->rung[v];
+	}
+	if (wait->flags & IPCDOOR_WAIT_ACK)
+		ep->pending &= ~wait->fired;
+	return wait->fired;
+}
+
+static bool ipcdoor_collect(struct ipcdoor_endpoint *ep, struct ipcdoor_wait *wait,
+			    struct ipcdoor_wait_books *books)
+{
+	bool fired;
+
+	lockdep_assert_held(&ep->lock);
+	fired = wait->seen ? ipcdoor_collect_seen(ep, wait, books->by_vector) :
+			     ipcdoor_collect_pending(ep, wait, books->by_vector);
+	if (fired)
+		wait->value = ep->value[__ffs64(wait->fired)];
+	return fired;
+}
+
+/* Why a WAIT that found nothing must not sleep (any longer); 0: it may. */
+static int ipcdoor_wait_verdict(const struct ipcdoor_endpoint *ep, bool nonblock, bool expired)
+{
+	if (ep->dead)
+		return -ESHUTDOWN;
+	if (ep->peer_gone)
+		return -EPIPE;
+	if (nonblock)
+		return -EAGAIN;
+	if (expired)
+		return -ETIMEDOUT;
+	return signal_pending(current) ? -EINTR : 0;
+}
+
+/* Sleeps until a delivery, a signal or the deadline; true at the deadline. */
+static bool ipcdoor_sleep(u64 deadline_ns)
+{
+	ktime_t deadline = deadline_ns;
+	bool expired;
+
+	if (deadline_ns >= KTIME_MAX) {
+		schedule();
+		expired = false;
+	} else {
+		expired = !schedule_hrtimeout_range(&deadline, 0, HRTIMER_MODE_ABS);
+	}
+	__set_current_state(TASK_RUNNING);
+	return expired;
+}
+
+int ipcdoor_doorbell_wait(struct ipcdoor_endpoint *ep, struct ipcdoor_wait *wait,
+			  struct ipcdoor_wait_books *books, bool nonblock)
+{
+	struct ipcdoor_waiter waiter = {
+		.node = LIST_HEAD_INIT(waiter.node),
+		.task = current,
+		.mask = wait->mask,
+		.exclusive = wait->flags & IPCDOOR_WAIT_EXCLUSIVE,
+	};
+	bool expired = !wait->deadline_ns;
+	int err = 0;
+
+	raw_spin_lock_irq(&ep->lock);
+	while (!ipcdoor_collect(ep, wait, books)) {
+		err = ipcdoor_wait_verdict(ep, nonblock, expired);
+		if (err)
+			break;
+		list_add_tail(&waiter.node, &ep->waiters);
+		ep->wait_cpu = smp_processor_id();
+		ipcdoor_count(ep->state->waits, 1);
+		set_current_state(TASK_INTERRUPTIBLE);
+		raw_spin_unlock_irq(&ep->lock);
+
+		expired = ipcdoor_sleep(wait->deadline_ns);
+
+		raw_spin_lock_irq(&ep->lock);
+		if (!list_empty(&waiter.node))
+			list_del_init(&waiter.node);
+		else if (!(ep->pending & wait->mask) && !ep->dead)
+			ipcdoor_count(ep->state->spurious, 1);
+	}
+	if (err == -ETIMEDOUT && !ep->dead)
+		ipcdoor_count(ep->state->timeouts, 1);
+	raw_spin_unlock_irq(&ep->lock);
+	return err;
+}
+
+void ipcdoor_doorbell_untake(struct ipcdoor_endpoint *ep, const struct ipcdoor_wait *wait,
+			     const struct ipcdoor_wait_books *books)
+{
+	u64 bits = wait->fired;
+
+	if (!(wait->flags & IPCDOOR_WAIT_ACK))
+		return;
+	raw_spin_lock_irq(&ep->lock);
+	if (!ep->dead) {
+		while (bits) {
+			u32 v = __ffs64(bits);
+
+			bits &= bits - 1;
+			ep->acked[v] -= books->by_vector[v];
+		}
+		ep->pending |= wait->fired;
+		ipcdoor_wake(ep, wait->fired);
+	}
+	raw_spin_unlock_irq(&ep->lock);
+}
+
+__poll_t ipcdoor_doorbell_poll(struct ipcdoor_endpoint *ep, struct file *file,
+			       poll_table *table)
+{
+	__poll_t events = 0;
+
+	poll_wait(file, &ep->wq, table);
+
+	raw_spin_lock_irq(&ep->lock);
+	if (ep->pending & ~BIT_ULL(IPCDOOR_VECTOR_LIFECYCLE))
+		events |= EPOLLIN | EPOLLRDNORM;
+	if (ep->pending & BIT_ULL(IPCDOOR_VECTOR_LIFECYCLE))
+		events |= EPOLLPRI;
+	if (ep->dead || (ep->had_peers && READ_ONCE(ep->seg->live) < 2))
+		events |= EPOLLHUP;
+	raw_spin_unlock_irq(&ep->lock);
+	return events;
+}
+
+/* ---- life ---- */
+
+void ipcdoor_doorbell_init(struct ipcdoor_endpoint *ep)
+{
+	raw_spin_lock_init(&ep->lock);
+	INIT_LIST_HEAD(&ep->waiters);
+	init_waitqueue_head(&ep->wq);
+	init_irq_work(&ep->notify_work, ipcdoor_notify_work);
+	ep->wait_cpu = raw_smp_processor_id();
+}
+
+void ipcdoor_doorbell_exit(struct ipcdoor_endpoint *ep)
+{
+	irq_work_sync(&ep->notify_work);
+}
+
+void ipcdoor_doorbell_die(struct ipcdoor_endpoint *ep)
+{
+	raw_spin_lock_irq(&ep->lock);
+	if (ep->state)
+		ipcdoor_wake(ep, ~0ULL);
+	ep->dead = true;
+	raw_spin_unlock_irq(&ep->lock);
+
+	wake_up_interruptible_poll(&ep->wq, EPOLLHUP);
+	ipcdoor_bind(ep, &ep->eventfd, NULL);
+	ipcdoor_bind(ep, &ep->signal, NULL);
+}

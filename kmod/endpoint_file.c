@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The border of endpoints: everything that user space says to one is checked
+ * here, and behind it no more.
+ *
+ * Only the owner's address space gets past it.  An endpoint of a segment with
+ * pages maps them through its own file; the file shares the f_mapping of the
+ * segment's shmem file, so that the pages' reverse mapping finds every VMA.
+ */
+#include <linux/anon_inodes.h>
+#include <linux/compat.h>
+#include <linux/eventfd.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/module.h>
+#include <linux/sched/signal.h>
+
+#include <linux/ipcdoor.h>
+
+#include "doorbell.h"
+#include "endpoint.h"
+#include "endpoint_file.h"
+#include "ioctl.h"
+#include "mmap.h"
+#include "segment.h"
+
+/* ---- RING, WAIT, RING_WAIT ---- */
+
+static int ipcdoor_check_ring(const struct ipcdoor_endpoint *ep, const struct ipcdoor_ring *ring)
+{
+	if (ring->slot >= ep->seg->nr_slots || ring->flags ||
+	    ring->vector == IPCDOOR_VECTOR_LIFECYCLE || ring->vector >= IPCDOOR_VECTORS)
+		return -EINVAL;
+	return 0;
+}
+
+static int ipcdoor_check_wait(const struct ipcdoor_wait *wait)
+{
+	if (!wait->mask || wait->pad ||
+	    (wait->flags & ~(IPCDOOR_WAIT_ACK | IPCDOOR_WAIT_EXCLUSIVE)))
+		return -EINVAL;
+	if ((wait->flags & IPCDOOR_WAIT_ACK) ? !!wait->seen :
+	    !!(wait->flags & IPCDOOR_WAIT_EXCLUSIVE))
+		return -EINVAL;
+	return 0;
+}
+
+/* Copies seen[] from the lowest to the highest vector of the mask. */
+static int ipcdoor_copy_seen_in(const struct ipcdoor_wait *wait, u64 *seen)
+{
+	u32 low = __ffs64(wait->mask), high = fls64(wait->mask);
+	const u64 __user *from = u64_to_user_ptr(wait->seen);
+
+	return copy_from_user(seen + low, from + low, (high - low) * sizeof(*seen)) ? -EFAULT : 0;
+}
+
+static int ipcdoor_copy_seen_out(const struct ipcdoor_wait *wait, const u64 *seen)
+{
+	u64 __user *to = u64_to_user_ptr(wait->seen);
+	u64 bits = wait->fired;
+
+	while (bits) {
+		u32 v = __ffs64(bits);
+
+		bits &= bits - 1;
+		if (put_user(seen[v], to + v))
+			return -EFAULT;
+	}
+	return 0;
+}
+
+/* Waits, and tells @user; what it cannot tell it gives back. */
+static int ipcdoor_wait(struct ipcdoor_endpoint *ep, struct ipcdoor_wait *wait,
+			struct ipcdoor_wait __user *user, struct ipcdoor_wait_books *books,
+			bool nonblock)
+{
+	int err;
+
+	err = ipcdoor_doorbell_wait(ep, wait, books, nonblock);
+	if (err)
+		return err;
+	if (wait->seen && ipcdoor_copy_seen_out(wait, books->by_vector))
+		return -EFAULT;
+	if (copy_to_user(&user->fired, &wait->fired,
+			 sizeof(*wait) - offsetof(struct ipcdoor_wait, fired))) {
+		ipcdoor_doorbell_untake(ep, wait, books);
+		return -EFAULT;
+	}
+	return 0;
+}
+
+static int ipcdoor_ioctl_ring(struct ipcdoor_endpoint *ep, unsigned int cmd, void __user *arg)
+{
+	struct ipcdoor_ring ring;
+	int err;
+
+	err = ipcdoor_copy_in(&ring, sizeof(ring), cmd, arg);
+	if (!err)
+		err = ipcdoor_check_ring(ep, &ring);
+	if (!err)
+		err = ipcdoor_doorbell_ring(ep, &ring);
+	return err;
+}
+
+static int ipcdoor_ioctl_wait(struct ipcdoor_endpoint *ep, unsigned int cmd,
+			      struct ipcdoor_wait __user *arg, bool nonblock)
+{
+	struct ipcdoor_wait_books books;
+	struct ipcdoor_wait wait;
+	int err;
+
+	err = ipcdoor_copy_in(&wait, sizeof(wait), cmd, arg);
+	if (!err)
+		err = ipcdoor_check_wait(&wait);
+	if (!err && wait.seen)
+		err = ipcdoor_copy_seen_in(&wait, books.by_vector);
+	if (!err)
+		err = ipcdoor_wait(ep, &wait, arg, &books, nonblock);
+	/* the deadline is absolute, so it may simply be called again */
+	return err == -EINTR ? -ERESTARTSYS : err;
+}
+
+static int ipcdoor_ioctl_ring_wait(struct ipcdoor_endpoint *ep, unsigned int cmd,
+				   struct ipcdoor_ring_wait __user *arg, bool nonblock)
+{
+	struct ipcdoor_wait_books books;
+	struct ipcdoor_ring_wait both;
+	int err;
+
+	err = ipcdoor_copy_in(&both, sizeof(both), cmd, arg);
+	if (!err)
+		err = ipcdoor_check_ring(ep, &both.ring);
+	if (!err)
+		err = ipcdoor_check_wait(&both.wait);
+	if (!err && both.wait.seen)
+		err = ipcdoor_copy_seen_in(&both.wait, books.by_vector);
+	if (!err)
+		err = ipcdoor_doorbell_ring(ep, &both.ring);
+	if (err)
+		return err;
+	/*
+	 * Let the woken one run first if it shares this CPU: it may have answered
+	 * by the time this thread looks, and then nobody goes to sleep here.
+	 */
+	cond_resched();
+	return ipcdoor_wait(ep, &both.wait, &arg->wait, &books, nonblock);
+}
+
+/* ---- the others ---- */
+
+static int ipcdoor_ioctl_bind_eventfd(struct ipcdoor_endpoint *ep, unsigned int cmd,
+				      void __user *arg)
+{
+	struct ipcdoor_bind_eventfd bind;
+	int err;
+
+	err = ipcdoor_copy_in(&bind, sizeof(bind), cmd, arg);
+	if (err)
+		return err;
+	if (bind.flags || bind.fd < -1 || (bind.fd >= 0 && !bind.mask))
+		return -EINVAL;
+	return ipcdoor_doorbell_bind_eventfd(ep, bind.fd, bind.mask);
+}
+
+static int ipcdoor_ioctl_bind_signal(struct ipcdoor_endpoint *ep, unsigned int cmd,
+				     void __user *arg)
+{
+	struct ipcdoor_bind_signal bind;
+	int err;
+
+	err = ipcdoor_copy_in(&bind, sizeof(bind), cmd, arg);
+	if (err)
+		return err;
+	if (bind.flags || !valid_signal(bind.signo) || bind.signo == SIGKILL ||
+	    bind.signo == SIGSTOP || (bind.signo && !bind.mask))
+		return -EINVAL;
+	return ipcdoor_doorbell_bind_signal(ep, bind.signo, bind.mask);
+}
+
+static int ipcdoor_ioctl_peer_info(struct ipcdoor_endpoint *ep, unsigned int cmd,
+				   void __user *arg)
+{
+	struct ipcdoor_peer_info info;
+	int err;
+
+	err = ipcdoor_copy_in(&info, sizeof(info), cmd, arg);
+	if (err)
+		return err;
+	if (info.flags || info.slot >= ep->seg->nr_slots)
+		return -EINVAL;
+	ipcdoor_segment_peer_info(ep->seg, &info);
+	return ipcdoor_copy_out(arg, &info, sizeof(info));
+}
+
+static int ipcdoor_ioctl_seal(struct ipcdoor_endpoint *ep, unsigned int cmd, void __user *arg)
+{
+	struct ipcdoor_seal seal;
+	int err;
+
+	err = ipcdoor_copy_in(&seal, sizeof(seal), cmd, arg);
+	if (err)
+		return err;
+	if (seal.flags || seal.pad)
+		return -EINVAL;
+	if (seal.add && !(ep->rights & IPCDOOR_RIGHT_SEAL))
+		return -EPERM;
+	err = ipcdoor_segment_seal(ep->seg, seal.add, &seal.seals);
+	return err ? err : ipcdoor_copy_out(arg, &seal, sizeof(seal));
+}
+
+static int ipcdoor_ioctl_grow(struct ipcdoor_endpoint *ep, unsigned int cmd, void __user *arg)
+{
+	struct ipcdoor_grow grow;
+	int err;
+
+	err = ipcdoor_copy_in(&grow, sizeof(grow), cmd, arg);
+	if (err)
+		return err;
+	if (grow.flags || grow.pad)
+		return -EINVAL;
+	if (!(ep->rights & IPCDOOR_RIGHT_WRITE))
+		return -EACCES;
+	err = ipcdoor_segment_grow(ep->seg, grow.data_bytes);
+	return err ? err : ipcdoor_copy_out(arg, &grow, sizeof(grow));
+}
+
+static int ipcdoor_ioctl_endpoint_info(struct ipcdoor_endpoint *ep, unsigned int cmd,
+				       void __user *arg)
+{
+	struct ipcdoor_endpoint_info info;
+
+	if (_IOC_SIZE(cmd) < sizeof(info))
+		return -EINVAL;
+	ipcdoor_endpoint_fill_info(ep, &info);
+	return ipcdoor_copy_out(arg, &info, sizeof(info));
+}
+
+/* ---- the file ---- */
+
+static long ipcdoor_endpoint_ioctl(struct file *file, unsigned int cmd, unsigned long address)
+{
+	struct ipcdoor_endpoint *ep = file->private_data;
+	void __user *arg = (void __user *)address;
+	bool nonblock = file->f_flags & O_NONBLOCK;
+
+	if (_IOC_TYPE(cmd) != IPCDOOR_IOC_MAGIC)
+		return -ENOTTY;
+	if (current->mm != READ_ONCE(ep->mm))
+		return -EPERM;
+	if (READ_ONCE(ep->dead))
+		return -ESHUTDOWN;
+
+	switch (IPCDOOR_CMD(cmd)) {
+	case IPCDOOR_CMD(IPCDOOR_IOC_RING_WAIT):
+		return ipcdoor_ioctl_ring_wait(ep, cmd, arg, nonblock);
+	case IPCDOOR_CMD(IPCDOOR_IOC_RING):
+		return ipcdoor_ioctl_ring(ep, cmd, arg);
+	case IPCDOOR_CMD(IPCDOOR_IOC_WAIT):
+		return ipcdoor_ioctl_wait(ep, cmd, arg, nonblock);
+	case IPCDOOR_CMD(IPCDOOR_IOC_BIND_EVENTFD):
+		return ipcdoor_ioctl_bind_eventfd(ep, cmd, arg);
+	case IPCDOOR_CMD(IPCDOOR_IOC_BIND_SIGNAL):
+		return ipcdoor_ioctl_bind_signal(ep, cmd, arg);
+	case IPCDOOR_CMD(IPCDOOR_IOC_PEER_INFO):
+		return ipcdoor_ioctl_peer_info(ep, cmd, arg);
+	case IPCDOOR_CMD(IPCDOOR_IOC_SEAL):
+		return ipcdoor_ioctl_seal(ep, cmd, arg);
+	case IPCDOOR_CMD(IPCDOOR_IOC_GROW):
+		return ipcdoor_ioctl_grow(ep, cmd, arg);
+	case IPCDOOR_CMD(IPCDOOR_IOC_ENDPOINT_INFO):
+		return ipcdoor_ioctl_endpoint_info(ep, cmd, arg);
+	default:
+		return -ENOTTY;
+	}
+}
+
+static __poll_t ipcdoor_endpoint_poll(struct file *file, poll_table *table)
+{
+	struct ipcdoor_endpoint *ep = file->private_data;
+
+	if (current->mm != READ_ONCE(ep->mm))
+		return EPOLLERR;
+	return ipcdoor_doorbell_poll(ep, file, table);
+}
+
+static int ipcdoor_endpoint_release(struct inode *inode, struct file *file)
+{
+	struct ipcdoor_endpoint *ep = file->private_data;
+
+	ipcdoor_endpoint_die(ep);
+	ipcdoor_endpoint_put(ep);
+	return 0;
+}
+
+static const struct file_operations ipcdoor_endpoint_fops = {
+	.owner = THIS_MODULE,
+	.unlocked_ioctl = ipcdoor_endpoint_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+	.mmap = ipcdoor_mmap,
+	.poll = ipcdoor_endpoint_poll,
+	.release = ipcdoor_endpoint_release,
+	.llseek = noop_llseek,
+};
+
+static struct file *ipcdoor_endpoint_file(struct ipcdoor_endpoint *ep, bool nonblock)
+{
+	struct file *file;
+
+	file = anon_inode_getfile("[ipcdoor]", &ipcdoor_endpoint_fops, ep,
+				  O_RDWR | (nonblock ? O_NONBLOCK : 0));
+	if (!IS_ERR(file))
+		file->f_mapping = ep->seg->shm->f_mapping;
+	return file;
+}
+
+int ipcdoor_endpoint_file_install(struct ipcdoor_endpoint *ep, bool nonblock,
+				  struct ipcdoor_endpoint_info __user *user_info)
+{
+	struct ipcdoor_endpoint_info info;
+	struct file *file;
+	int err, fd;
+
+	file = ipcdoor_endpoint_file(ep, nonblock);
+	if (IS_ERR(file)) {
+		ipcdoor_endpoint_die(ep);
+		ipcdoor_endpoint_put(ep);
+		return PTR_ERR(file);
+	}
+	ipcdoor_endpoint_fill_info(ep, &info);
+	err = ipcdoor_copy_out(user_info, &info, sizeof(info));
+	if (err)
+		goto err_file;
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	err = fd;
+	if (fd < 0)
+		goto err_file;
+	fd_install(fd, file);
+	return fd;
+
+err_file:
+	fput(file);
+	return err;
+}
+
+struct ipcdoor_endpoint *ipcdoor_endpoint_of_file(struct file *file)
+{
+	return file->f_op == &ipcdoor_endpoint_fops ? file->private_data : NULL;
+}

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Address spaces that own endpoints, and the notice of their end. */
+#ifndef IPCDOOR_OWNER_H
+#define IPCDOOR_OWNER_H
+
+struct ipcdoor_endpoint;
+
+/*
+ * Makes the calling process's address space the owner of @ep.  Process context,
+ * no lock held (it takes mmap_lock).  -ENOMEM, -EINTR.
+ */
+int ipcdoor_owner_adopt(struct ipcdoor_endpoint *ep);
+
+/* Undoes it; nothing to do for an endpoint without an owner. */
+void ipcdoor_owner_release(struct ipcdoor_endpoint *ep);
+
+/* Waits until no notifier of ours is left; at module exit. */
+void ipcdoor_owner_exit(void);
+
+#endif /* IPCDOOR_OWNER_H */
