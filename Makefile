@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: MIT
+# ipcdoor: everything starts here; `make help` lists the targets.
+#
+# One fragment per folder defines how that folder is built. Artefacts go to
+# $(BUILD), those of one VARIANT (plain, asan, tsan) to $(BUILD)/$(VARIANT);
+# results for people go to $(OUT).
+
+BUILD ?= build
+OUT ?= out
+VARIANT ?= plain
+PREFIX ?= /usr/local
+DESTDIR ?=
+JOBS ?= $(shell nproc)
+# The guest's kernel: a name of qemu/kernels, empty for the first one.
+K ?=
+
+override V := $(BUILD)/$(VARIANT)
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+ifeq ($(origin CXX),default)
+CXX := g++
+endif
+CXXSTD := -std=c++20
+WARN := -Wall -Wextra -Wshadow -Wnon-virtual-dtor $(if $(CI),-Werror)
+OPT ?= -O2 -g
+DEPFLAGS := -MMD -MP
+
+ifeq ($(VARIANT),plain)
+SAN :=
+else ifeq ($(VARIANT),asan)
+SAN := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+else ifeq ($(VARIANT),tsan)
+SAN := -fsanitize=thread
+else
+$(error VARIANT is plain, asan or tsan, not '$(VARIANT)')
+endif
+
+# Several sub-makes at once only where the user has not said how many.
+SUBMAKE = +$(MAKE) --no-print-directory $(if $(filter -j% --jobserver-auth=% --jobserver-fds=%,$(MAKEFLAGS)),,-j$(JOBS))
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+.PHONY: all
+all: kmod userlib tools tests ## build everything (the default)
+
+.PHONY: kmod userlib tools tests
+-include kmod/build.mk
+-include userlib/build.mk
+-include tools/build.mk
+-include tests/build.mk
+
+.PHONY: setup
+setup: ## install the packages that are missing (the only step that needs root)
+	@tools/setup
+
+.PHONY: run
+run: ## boot a guest and measure interrupt latency in it; results in $(OUT)/
+	@tools/setup
+	$(SUBMAKE) kmod tools
+	@mkdir -p $(OUT)
+	@qemu/run $(if $(K),--kernel $(K)) --cpus 2 --add $(BUILD)/plain/tools/irqbench \
+		--get /tmp/irqbench.json=$(OUT)/irqbench.json \
+		--get /tmp/irqbench.html=$(OUT)/irqbench.html \
+		-- irqbench run --json /tmp/irqbench.json --html /tmp/irqbench.html
+	@echo "wrote $(OUT)/irqbench.json and $(OUT)/irqbench.html"
+
+.PHONY: test
+test: ## run all tests: natively, under sanitizers, and in guests
+	@tools/setup
+	$(SUBMAKE) all
+	$(SUBMAKE) VARIANT=asan $(BUILD)/asan/tests/unit
+	$(SUBMAKE) VARIANT=tsan $(BUILD)/tsan/tests/unit
+	@IPCDOOR_BUILD=$(abspath $(BUILD)) tests/run $(if $(K),--kernel $(K)) $(TESTS)
+
+.PHONY: shell
+shell: kmod ## an interactive guest with the module loaded
+	@qemu/shell $(if $(K),--kernel $(K))
+
+.PHONY: install
+install:: ## install library, headers and tools (PREFIX, DESTDIR)
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf $(BUILD)
+
+.PHONY: distclean
+distclean: clean ## also remove results and the cached guest kernels
+	rm -rf $(OUT) "$${IPCDOOR_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/ipcdoor}"
+
+.PHONY: help
+help: ## this list
+	@sed -nE 's/^([a-z][a-z -]*)::?[^=#]*## (.*)/  \1\t\2/p' Makefile */build.mk | sed 's/\$$(OUT)/$(OUT)/' | \
+		awk -F '\t' '{ printf "%-12s %s\n", $$1, $$2 }'
+	@echo
+	@echo "  variables: VARIANT=plain|asan|tsan K=KERNEL KDIR=HEADERS BUILD OUT PREFIX DESTDIR JOBS CI"
