@@ -42,12 +42,14 @@
  *	which the thread takes again before it leaves
  * @task: the thread
  * @mask: vectors that it waits for
+ * @deadline_ns: when it gives up, KTIME_MAX never
  * @exclusive: a delivery wakes one such waiter
  */
 struct ipcdoor_waiter {
 	struct list_head node;
 	struct task_struct *task;
 	u64 mask;
+	ktime_t deadline_ns;
 	bool exclusive;
 };
 
@@ -307,22 +309,38 @@ static bool ipcdoor_start_delivery(struct ipcdoor_endpoint *ep, u32 vector)
 	return false;
 }
 
+/* What the ringer does after it dropped the lock; rarely anything. */
+static noinline void ipcdoor_after_ring(struct ipcdoor_endpoint *to, u64 bits, u64 value,
+					bool notify)
+{
+	const struct ipcdoor_binding *signal;
+
+	if (notify)
+		ipcdoor_notify(to);
+	rcu_read_lock();
+	signal = rcu_dereference(to->signal);
+	if (signal && (signal->mask & bits))
+		ipcdoor_signal_send(signal, value);
+	rcu_read_unlock();
+}
+
 int ipcdoor_doorbell_ring(struct ipcdoor_endpoint *from, const struct ipcdoor_ring *ring)
 {
 	const struct ipcdoor_slot *slot = &from->seg->slots[ring->slot];
-	const struct ipcdoor_binding *signal;
 	struct ipcdoor_endpoint *to;
+	bool after = false;
 	bool notify = false;
 	int err = 0;
 
-	rcu_read_lock();
-	to = rcu_dereference(slot->ep);
+	/* interrupts off are a read-side critical section, and wanted anyway */
+	local_irq_disable();
+	to = rcu_dereference_sched(slot->ep);
 	if (!to) {
-		rcu_read_unlock();
+		local_irq_enable();
 		return READ_ONCE(slot->state) == IPCDOOR_SLOT_EMPTY ? -ENOTCONN : -EPIPE;
 	}
 
-	raw_spin_lock_irq(&to->lock);
+	raw_spin_lock(&to->lock);
 	if (unlikely(to->dead)) {
 		err = -EPIPE;
 	} else if (unlikely(ring->generation && ring->generation != to->generation)) {
@@ -330,21 +348,22 @@ int ipcdoor_doorbell_ring(struct ipcdoor_endpoint *from, const struct ipcdoor_ri
 	} else {
 		ipcdoor_count_ring(to, ring->vector, ring->value);
 		notify = ipcdoor_start_delivery(to, ring->vector);
+		after = notify || rcu_access_pointer(to->signal);
+		if (unlikely(after))
+			ipcdoor_endpoint_get(to);
 	}
-	raw_spin_unlock_irq(&to->lock);
+	raw_spin_unlock(&to->lock);
+	local_irq_enable();
 
-	if (notify)
-		ipcdoor_notify(to);
-	signal = rcu_dereference(to->signal);
-	if (unlikely(signal) && !err && (signal->mask & BIT_ULL(ring->vector)))
-		ipcdoor_signal_send(signal, ring->value);
-	rcu_read_unlock();
+	if (unlikely(after)) {
+		ipcdoor_after_ring(to, BIT_ULL(ring->vector), ring->value, notify);
+		ipcdoor_endpoint_put(to);
+	}
 	return err;
 }
 
 void ipcdoor_doorbell_lifecycle(struct ipcdoor_endpoint *ep, enum ipcdoor_lifecycle what)
 {
-	const struct ipcdoor_binding *signal;
 	u64 bits = BIT_ULL(IPCDOOR_VECTOR_LIFECYCLE);
 	bool notify = false;
 
@@ -367,13 +386,7 @@ void ipcdoor_doorbell_lifecycle(struct ipcdoor_endpoint *ep, enum ipcdoor_lifecy
 	}
 	raw_spin_unlock_irq(&ep->lock);
 
-	if (notify)
-		ipcdoor_notify(ep);
-	rcu_read_lock();
-	signal = rcu_dereference(ep->signal);
-	if (signal && (signal->mask & BIT_ULL(IPCDOOR_VECTOR_LIFECYCLE)))
-		ipcdoor_signal_send(signal, what);
-	rcu_read_unlock();
+	ipcdoor_after_ring(ep, BIT_ULL(IPCDOOR_VECTOR_LIFECYCLE), what, notify);
 }
 
 /* ---- waiting ---- */
@@ -446,20 +459,42 @@ static int ipcdoor_wait_verdict(const struct ipcdoor_endpoint *ep, bool nonblock
 	return signal_pending(current) ? -EINTR : 0;
 }
 
-/* Sleeps until a delivery, a signal or the deadline; true at the deadline. */
-static bool ipcdoor_sleep(u64 deadline_ns)
+/*
+ * Deadlines are kept by one timer for each endpoint, which is left running when a
+ * wait ends early: the next wait's deadline is most often later, and then there
+ * is nothing to do.  A timer that fires too early is set anew for those who still
+ * wait, so each wait ends at its own deadline, and most waits touch no timer.
+ */
+static void ipcdoor_deadline_arm(struct ipcdoor_endpoint *ep, ktime_t deadline_ns)
 {
-	ktime_t deadline = deadline_ns;
-	bool expired;
+	lockdep_assert_held(&ep->lock);
+	if (deadline_ns >= ep->deadline_ns)
+		return;
+	ep->deadline_ns = deadline_ns;
+	hrtimer_start(&ep->deadline, deadline_ns, HRTIMER_MODE_ABS_PINNED_HARD);
+}
 
-	if (deadline_ns >= KTIME_MAX) {
-		schedule();
-		expired = false;
-	} else {
-		expired = !schedule_hrtimeout_range(&deadline, 0, HRTIMER_MODE_ABS);
+static enum hrtimer_restart ipcdoor_deadline_fired(struct hrtimer *timer)
+{
+	struct ipcdoor_endpoint *ep = container_of(timer, struct ipcdoor_endpoint, deadline);
+	struct ipcdoor_waiter *waiter, *next;
+	ktime_t now = ktime_get();
+	ktime_t first = KTIME_MAX;
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&ep->lock, flags);
+	ep->deadline_ns = KTIME_MAX;
+	list_for_each_entry_safe(waiter, next, &ep->waiters, node) {
+		if (waiter->deadline_ns > now) {
+			first = min(first, waiter->deadline_ns);
+			continue;
+		}
+		list_del_init(&waiter->node);
+		wake_up_process(waiter->task);
 	}
-	__set_current_state(TASK_RUNNING);
-	return expired;
+	ipcdoor_deadline_arm(ep, first);
+	raw_spin_unlock_irqrestore(&ep->lock, flags);
+	return HRTIMER_NORESTART;
 }
 
 int ipcdoor_doorbell_wait(struct ipcdoor_endpoint *ep, struct ipcdoor_wait *wait,
@@ -469,6 +504,7 @@ int ipcdoor_doorbell_wait(struct ipcdoor_endpoint *ep, struct ipcdoor_wait *wait
 		.node = LIST_HEAD_INIT(waiter.node),
 		.task = current,
 		.mask = wait->mask,
+		.deadline_ns = min_t(u64, wait->deadline_ns, KTIME_MAX),
 		.exclusive = wait->flags & IPCDOOR_WAIT_EXCLUSIVE,
 	};
 	bool expired = !wait->deadline_ns;
@@ -480,17 +516,22 @@ int ipcdoor_doorbell_wait(struct ipcdoor_endpoint *ep, struct ipcdoor_wait *wait
 		if (err)
 			break;
 		list_add_tail(&waiter.node, &ep->waiters);
+		ipcdoor_deadline_arm(ep, waiter.deadline_ns);
 		ep->wait_cpu = smp_processor_id();
 		ipcdoor_count(ep->state->waits, 1);
 		set_current_state(TASK_INTERRUPTIBLE);
 		raw_spin_unlock_irq(&ep->lock);
 
-		expired = ipcdoor_sleep(wait->deadline_ns);
+		schedule();
+		__set_current_state(TASK_RUNNING);
 
 		raw_spin_lock_irq(&ep->lock);
 		if (!list_empty(&waiter.node))
 			list_del_init(&waiter.node);
-		else if (!(ep->pending & wait->mask) && !ep->dead)
+		if (ep->pending & wait->mask)
+			continue;
+		expired = ktime_get() >= waiter.deadline_ns;
+		if (!expired && !ep->dead && !signal_pending(current))
 			ipcdoor_count(ep->state->spurious, 1);
 	}
 	if (err == -ETIMEDOUT && !ep->dead)
@@ -546,11 +587,15 @@ void ipcdoor_doorbell_init(struct ipcdoor_endpoint *ep)
 	INIT_LIST_HEAD(&ep->waiters);
 	init_waitqueue_head(&ep->wq);
 	init_irq_work(&ep->notify_work, ipcdoor_notify_work);
+	ipcdoor_hrtimer_setup(&ep->deadline, ipcdoor_deadline_fired, CLOCK_MONOTONIC,
+			      HRTIMER_MODE_ABS_PINNED_HARD);
+	ep->deadline_ns = KTIME_MAX;
 	ep->wait_cpu = raw_smp_processor_id();
 }
 
 void ipcdoor_doorbell_exit(struct ipcdoor_endpoint *ep)
 {
+	hrtimer_cancel(&ep->deadline);
 	irq_work_sync(&ep->notify_work);
 }
 

@@ -39,6 +39,8 @@ struct ipcdoor_user;
  * @notify: vectors delivered that the second half has not seen
  * @ring_ns, @ring_cpu: of the first ring of the delivery under way, for stamps
  * @wait_cpu: where a waiter slept last, the interrupt's target
+ * @deadline, @deadline_ns: the timer that ends waits, and when it will fire;
+ *	KTIME_MAX: it will not
  * @waiters: struct ipcdoor_waiter by node
  * @state: this slot's part of STATE
  * @rung, @acked, @value: by vector
@@ -68,6 +70,8 @@ struct ipcdoor_endpoint {
 	u32 ring_cpu;
 	const struct ipcdoor_source *source;
 	struct list_head waiters;
+	ktime_t deadline_ns;
+	struct hrtimer deadline;
 	struct ipcdoor_slot_state *state;
 	struct mm_struct *mm;
 	struct ipcdoor_segment *seg;

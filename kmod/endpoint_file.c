@@ -81,8 +81,8 @@ static int ipcdoor_wait(struct ipcdoor_endpoint *ep, struct ipcdoor_wait *wait,
 		return err;
 	if (wait->seen && ipcdoor_copy_seen_out(wait, books->by_vector))
 		return -EFAULT;
-	if (copy_to_user(&user->fired, &wait->fired,
-			 sizeof(*wait) - offsetof(struct ipcdoor_wait, fired))) {
+	if (ipcdoor_copy_words_out(&user->fired, &wait->fired,
+				   sizeof(*wait) - offsetof(struct ipcdoor_wait, fired))) {
 		ipcdoor_doorbell_untake(ep, wait, books);
 		return -EFAULT;
 	}
@@ -91,31 +91,37 @@ static int ipcdoor_wait(struct ipcdoor_endpoint *ep, struct ipcdoor_wait *wait,
 
 static int ipcdoor_ioctl_ring(struct ipcdoor_endpoint *ep, unsigned int cmd, void __user *arg)
 {
-	struct ipcdoor_ring ring;
+	union {
+		struct ipcdoor_ring ring;
+		u64 words[sizeof(struct ipcdoor_ring) / sizeof(u64)];
+	} in ipcdoor_uninitialized;
 	int err;
 
-	err = ipcdoor_copy_in(&ring, sizeof(ring), cmd, arg);
+	err = ipcdoor_copy_words_in(in.words, sizeof(in), cmd, arg);
 	if (!err)
-		err = ipcdoor_check_ring(ep, &ring);
+		err = ipcdoor_check_ring(ep, &in.ring);
 	if (!err)
-		err = ipcdoor_doorbell_ring(ep, &ring);
+		err = ipcdoor_doorbell_ring(ep, &in.ring);
 	return err;
 }
 
 static int ipcdoor_ioctl_wait(struct ipcdoor_endpoint *ep, unsigned int cmd,
 			      struct ipcdoor_wait __user *arg, bool nonblock)
 {
-	struct ipcdoor_wait_books books;
-	struct ipcdoor_wait wait;
+	struct ipcdoor_wait_books books ipcdoor_uninitialized;
+	union {
+		struct ipcdoor_wait wait;
+		u64 words[sizeof(struct ipcdoor_wait) / sizeof(u64)];
+	} in ipcdoor_uninitialized;
 	int err;
 
-	err = ipcdoor_copy_in(&wait, sizeof(wait), cmd, arg);
+	err = ipcdoor_copy_words_in(in.words, sizeof(in), cmd, arg);
 	if (!err)
-		err = ipcdoor_check_wait(&wait);
-	if (!err && wait.seen)
-		err = ipcdoor_copy_seen_in(&wait, books.by_vector);
+		err = ipcdoor_check_wait(&in.wait);
+	if (!err && in.wait.seen)
+		err = ipcdoor_copy_seen_in(&in.wait, books.by_vector);
 	if (!err)
-		err = ipcdoor_wait(ep, &wait, arg, &books, nonblock);
+		err = ipcdoor_wait(ep, &in.wait, arg, &books, nonblock);
 	/* the deadline is absolute, so it may simply be called again */
 	return err == -EINTR ? -ERESTARTSYS : err;
 }
@@ -123,27 +129,30 @@ static int ipcdoor_ioctl_wait(struct ipcdoor_endpoint *ep, unsigned int cmd,
 static int ipcdoor_ioctl_ring_wait(struct ipcdoor_endpoint *ep, unsigned int cmd,
 				   struct ipcdoor_ring_wait __user *arg, bool nonblock)
 {
-	struct ipcdoor_wait_books books;
-	struct ipcdoor_ring_wait both;
+	struct ipcdoor_wait_books books ipcdoor_uninitialized;
+	union {
+		struct ipcdoor_ring_wait both;
+		u64 words[sizeof(struct ipcdoor_ring_wait) / sizeof(u64)];
+	} in ipcdoor_uninitialized;
 	int err;
 
-	err = ipcdoor_copy_in(&both, sizeof(both), cmd, arg);
+	err = ipcdoor_copy_words_in(in.words, sizeof(in), cmd, arg);
 	if (!err)
-		err = ipcdoor_check_ring(ep, &both.ring);
+		err = ipcdoor_check_ring(ep, &in.both.ring);
 	if (!err)
-		err = ipcdoor_check_wait(&both.wait);
-	if (!err && both.wait.seen)
-		err = ipcdoor_copy_seen_in(&both.wait, books.by_vector);
+		err = ipcdoor_check_wait(&in.both.wait);
+	if (!err && in.both.wait.seen)
+		err = ipcdoor_copy_seen_in(&in.both.wait, books.by_vector);
 	if (!err)
-		err = ipcdoor_doorbell_ring(ep, &both.ring);
+		err = ipcdoor_doorbell_ring(ep, &in.both.ring);
 	if (err)
 		return err;
 	/*
-	 * Let the woken one run first if it shares this CPU: it may have answered
-	 * by the time this thread looks, and then nobody goes to sleep here.
+	 * Let the woken one run first if the scheduler prefers it here: it may have
+	 * answered by the time this thread looks, and then it need not sleep.
 	 */
 	cond_resched();
-	return ipcdoor_wait(ep, &both.wait, &arg->wait, &books, nonblock);
+	return ipcdoor_wait(ep, &in.both.wait, &arg->wait, &books, nonblock);
 }
 
 /* ---- the others ---- */
