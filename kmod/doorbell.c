@@ -33,8 +33,11 @@
 #include "segment.h"
 #include "source.h"
 
-/* counters in STATE are written under ep->lock and read by anyone */
-#define ipcdoor_count(field, n) WRITE_ONCE(field, (field) + (n))
+/* Counters in STATE are written under ep->lock and read by anyone. */
+static inline void ipcdoor_count(__u64 *counter, u64 n)
+{
+	WRITE_ONCE(*counter, *counter + n);
+}
 
 /**
  * struct ipcdoor_waiter - a thread in WAIT, on its own stack
@@ -200,7 +203,7 @@ static unsigned int ipcdoor_wake(struct ipcdoor_endpoint *ep, u64 bits)
 		wake_up_process(waiter->task);
 		woken++;
 	}
-	ipcdoor_count(ep->state->wakes, woken);
+	ipcdoor_count(&ep->state->wakes, woken);
 	return woken;
 }
 
@@ -214,6 +217,7 @@ static void ipcdoor_stamp(struct ipcdoor_endpoint *ep, u64 handler_ns, bool irq,
 	struct ipcdoor_stamps *stamps = &ep->state->stamps;
 
 	WRITE_ONCE(stamps->sequence, stamps->sequence + 1);
+	/* readers in user space: an odd sequence before the first field */
 	smp_wmb();
 	WRITE_ONCE(stamps->ring_ns, ep->ring_ns);
 	WRITE_ONCE(stamps->handler_ns, handler_ns);
@@ -223,13 +227,19 @@ static void ipcdoor_stamp(struct ipcdoor_endpoint *ep, u64 handler_ns, bool irq,
 	WRITE_ONCE(stamps->flags, (irq ? IPCDOOR_STAMP_HARDIRQ : 0) |
 				  (woke ? IPCDOOR_STAMP_WOKE : 0));
 	WRITE_ONCE(stamps->source, ep->source->id);
+	/* and an even one after the last */
 	smp_wmb();
 	WRITE_ONCE(stamps->sequence, stamps->sequence + 1);
 }
 
-/* Somebody polls or has bound an eventfd: the second half is wanted. */
+/*
+ * Somebody polls or has bound an eventfd: the second half is wanted.  The count
+ * was raised under ep->lock, and a poller queues itself before it looks at the
+ * counts under the same lock: one of the two sees the other.
+ */
 static bool ipcdoor_notifies(struct ipcdoor_endpoint *ep)
 {
+	/* ordered by ep->lock, see above */
 	return waitqueue_active(&ep->wq) || rcu_access_pointer(ep->eventfd);
 }
 
@@ -241,9 +251,9 @@ static bool ipcdoor_deliver(struct ipcdoor_endpoint *ep, u64 handler_ns)
 	unsigned int woken;
 
 	ep->undelivered = 0;
-	ipcdoor_count(ep->state->deliveries, 1);
+	ipcdoor_count(&ep->state->deliveries, 1);
 	if (irq)
-		ipcdoor_count(ep->state->interrupts, 1);
+		ipcdoor_count(&ep->state->interrupts, 1);
 	woken = ipcdoor_wake(ep, bits);
 	if (ipcdoor_stamped(ep))
 		ipcdoor_stamp(ep, handler_ns, irq, woken);
@@ -276,7 +286,7 @@ static void ipcdoor_count_ring(struct ipcdoor_endpoint *ep, u32 vector, u64 valu
 	ep->value[vector] = value;
 	ep->pending |= BIT_ULL(vector);
 	WRITE_ONCE(ep->state->rung[vector], ++ep->rung[vector]);
-	ipcdoor_count(ep->state->rings, 1);
+	ipcdoor_count(&ep->state->rings, 1);
 }
 
 /* Returns whether the second half is wanted, once the lock is dropped. */
@@ -284,12 +294,12 @@ static bool ipcdoor_start_delivery(struct ipcdoor_endpoint *ep, u32 vector)
 {
 	lockdep_assert_held(&ep->lock);
 	if (list_empty(&ep->waiters) && !ipcdoor_notifies(ep)) {
-		ipcdoor_count(ep->state->suppressed, 1);
+		ipcdoor_count(&ep->state->suppressed, 1);
 		return false;
 	}
 	ep->undelivered |= BIT_ULL(vector);
 	if (ep->raised) {
-		ipcdoor_count(ep->state->coalesced, 1);
+		ipcdoor_count(&ep->state->coalesced, 1);
 		return false;
 	}
 	if (ipcdoor_stamped(ep)) {
@@ -518,7 +528,7 @@ int ipcdoor_doorbell_wait(struct ipcdoor_endpoint *ep, struct ipcdoor_wait *wait
 		list_add_tail(&waiter.node, &ep->waiters);
 		ipcdoor_deadline_arm(ep, waiter.deadline_ns);
 		ep->wait_cpu = smp_processor_id();
-		ipcdoor_count(ep->state->waits, 1);
+		ipcdoor_count(&ep->state->waits, 1);
 		set_current_state(TASK_INTERRUPTIBLE);
 		raw_spin_unlock_irq(&ep->lock);
 
@@ -532,10 +542,10 @@ int ipcdoor_doorbell_wait(struct ipcdoor_endpoint *ep, struct ipcdoor_wait *wait
 			continue;
 		expired = ktime_get() >= waiter.deadline_ns;
 		if (!expired && !ep->dead && !signal_pending(current))
-			ipcdoor_count(ep->state->spurious, 1);
+			ipcdoor_count(&ep->state->spurious, 1);
 	}
 	if (err == -ETIMEDOUT && !ep->dead)
-		ipcdoor_count(ep->state->timeouts, 1);
+		ipcdoor_count(&ep->state->timeouts, 1);
 	raw_spin_unlock_irq(&ep->lock);
 	return err;
 }

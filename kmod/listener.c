@@ -28,7 +28,7 @@
 
 struct ipcdoor_listener {
 	refcount_t refs;	/* the file's, and callers' under way */
-	spinlock_t lock;
+	spinlock_t lock;	/* of @closed, @taken, @queue */
 	bool closed;
 	u32 taken;		/* places in the backlog: queued, and being made */
 	u32 backlog;

@@ -17,7 +17,7 @@
 
 struct ipcdoor_owner {
 	struct mmu_notifier notifier;
-	spinlock_t lock;
+	spinlock_t lock;	/* of @endpoints */
 	struct list_head endpoints;	/* by owner_link */
 };
 

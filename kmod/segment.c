@@ -337,6 +337,7 @@ static void ipcdoor_slot_publish(struct ipcdoor_segment *seg, u32 i, u32 state)
 
 	seg->slots[i].state = state;
 	WRITE_ONCE(shown->generation, seg->slots[i].generation);
+	/* who reads the state sees its generation */
 	smp_store_release(&shown->state, state);
 }
 

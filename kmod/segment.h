@@ -58,7 +58,7 @@ struct ipcdoor_slot {
  */
 struct ipcdoor_segment {
 	refcount_t refs;
-	struct mutex lock;
+	struct mutex lock;	/* see above */
 	struct list_head link;
 
 	struct file *shm;

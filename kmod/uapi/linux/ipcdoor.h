@@ -180,16 +180,16 @@ struct ipcdoor_listen {
 struct ipcdoor_connect {
 	char name[IPCDOOR_NAME_MAX];
 	__u64 deadline_ns;
-	__u64 max_bytes;	/* refuse (EMSGSIZE) a listener that wants more
-				 * pages in all; 0: no limit but the quota */
+	/* refuse (EMSGSIZE) a listener that wants more pages in all; 0: any */
+	__u64 max_bytes;
 	__u32 flags;		/* IPCDOOR_CONNECT_* */
 	__u32 server_uid;	/* with IPCDOOR_CONNECT_UID */
 	struct ipcdoor_endpoint_info info;	/* out */
 };
 
 #define IPCDOOR_CONNECT_NONBLOCK (1U << 0)	/* O_NONBLOCK on the endpoint */
-#define IPCDOOR_CONNECT_UID	(1U << 1)	/* EPERM unless the listener's
-						 * owner is server_uid */
+/* EPERM unless the listener's owner is server_uid */
+#define IPCDOOR_CONNECT_UID	(1U << 1)
 
 /* ACCEPT, on a listener */
 struct ipcdoor_accept {
@@ -235,8 +235,8 @@ struct ipcdoor_wait {
 };
 
 #define IPCDOOR_WAIT_ACK	(1U << 0)	/* not with seen */
-#define IPCDOOR_WAIT_EXCLUSIVE	(1U << 1)	/* a ring wakes one of the
-						 * exclusive waiters; needs ACK */
+/* a ring wakes one of the exclusive waiters; needs ACK */
+#define IPCDOOR_WAIT_EXCLUSIVE	(1U << 1)
 
 /*
  * RING_WAIT, on an endpoint: RING, then WAIT.  EINTR and ETIMEDOUT mean that
@@ -290,8 +290,8 @@ struct ipcdoor_seal {
 
 #define IPCDOOR_SEAL_SEAL	(1U << 0)	/* no further seals */
 #define IPCDOOR_SEAL_GROW	(1U << 1)	/* DATA keeps its size */
-#define IPCDOOR_SEAL_WRITE	(1U << 2)	/* DATA is read-only for all; EBUSY
-						 * while a writable mapping exists */
+/* DATA is read-only for all; EBUSY while a writable mapping exists */
+#define IPCDOOR_SEAL_WRITE	(1U << 2)
 #define IPCDOOR_SEAL_FUTURE_WRITE (1U << 3)	/* no new writable mapping */
 
 /* GROW, on an endpoint with IPCDOOR_RIGHT_WRITE: moves nobody's data */
@@ -351,8 +351,7 @@ struct ipcdoor_state {
 struct ipcdoor_stamps {
 	__u64 sequence;
 	__u64 ring_ns;		/* RING counted the first ring of the delivery */
-	__u64 handler_ns;	/* the interrupt handler (or, with DIRECT, the
-				 * ringer) took the endpoint up */
+	__u64 handler_ns;	/* the handler (DIRECT: the ringer) took it up */
 	__u64 wake_ns;		/* the waiters were made runnable */
 	__u32 ring_cpu;
 	__u32 handler_cpu;
