@@ -5,7 +5,7 @@
 # line, extended regular expressions.
 complaint_patterns='WARNING:
 BUG:
-BUG |
+BUG [a-z]
 Oops
 \[ cut here \]
 Kernel panic
@@ -37,8 +37,7 @@ blocked for more than [0-9]+ seconds
 workqueue lockup
 irq [0-9]+: nobody cared
 spinlock .* on CPU
-Unbalanced enable for IRQ|Trying to (vfree|free already-free)
-Call Trace:'
+Unbalanced enable for IRQ|Trying to (vfree|free already-free)'
 
 # Only what follows the line that the init writes before it loads the module:
 # what a stock kernel says about an emulated machine is not ours.
@@ -47,8 +46,7 @@ console_since_begin() { sed -n '/ipcdoor-harness: begin/,$p' "$1"; }
 # console_complaints FILE: prints the complaining lines.
 console_complaints() {
     local pattern
-    # "spinlock"-like words are free text: an empty line would match everything.
-    pattern=$(grep -v '^$' <<< "$complaint_patterns" | sed 's/^BUG |$/BUG [a-z]/' | paste -sd '|')
+    pattern=$(paste -sd "|" <<< "$complaint_patterns")
     console_since_begin "$1" | grep -aE "$pattern" || true
 }
 
