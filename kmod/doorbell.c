@@ -187,6 +187,12 @@ static void ipcdoor_notify(struct ipcdoor_endpoint *ep)
 
 /* ---- delivering ---- */
 
+static void ipcdoor_waiter_remove(struct ipcdoor_endpoint *ep, struct ipcdoor_waiter *waiter)
+{
+	list_del_init(&waiter->node);
+	ep->waiter_count--;
+}
+
 static unsigned int ipcdoor_wake(struct ipcdoor_endpoint *ep, u64 bits)
 {
 	struct ipcdoor_waiter *waiter, *next;
@@ -199,7 +205,7 @@ static unsigned int ipcdoor_wake(struct ipcdoor_endpoint *ep, u64 bits)
 			continue;
 		if (waiter->exclusive)
 			exclusive &= ~waiter->mask;
-		list_del_init(&waiter->node);
+		ipcdoor_waiter_remove(ep, waiter);
 		wake_up_process(waiter->task);
 		woken++;
 	}
@@ -466,6 +472,9 @@ static int ipcdoor_wait_verdict(const struct ipcdoor_endpoint *ep, bool nonblock
 		return -EAGAIN;
 	if (expired)
 		return -ETIMEDOUT;
+	/* a ring wakes them all with interrupts off */
+	if (ep->waiter_count >= IPCDOOR_MAX_WAITERS)
+		return -EUSERS;
 	return signal_pending(current) ? -EINTR : 0;
 }
 
@@ -499,7 +508,7 @@ static enum hrtimer_restart ipcdoor_deadline_fired(struct hrtimer *timer)
 			first = min(first, waiter->deadline_ns);
 			continue;
 		}
-		list_del_init(&waiter->node);
+		ipcdoor_waiter_remove(ep, waiter);
 		wake_up_process(waiter->task);
 	}
 	ipcdoor_deadline_arm(ep, first);
@@ -526,6 +535,7 @@ int ipcdoor_doorbell_wait(struct ipcdoor_endpoint *ep, struct ipcdoor_wait *wait
 		if (err)
 			break;
 		list_add_tail(&waiter.node, &ep->waiters);
+		ep->waiter_count++;
 		ipcdoor_deadline_arm(ep, waiter.deadline_ns);
 		ep->wait_cpu = smp_processor_id();
 		ipcdoor_count(&ep->state->waits, 1);
@@ -537,7 +547,7 @@ int ipcdoor_doorbell_wait(struct ipcdoor_endpoint *ep, struct ipcdoor_wait *wait
 
 		raw_spin_lock_irq(&ep->lock);
 		if (!list_empty(&waiter.node))
-			list_del_init(&waiter.node);
+			ipcdoor_waiter_remove(ep, &waiter);
 		if (ep->pending & wait->mask)
 			continue;
 		expired = ktime_get() >= waiter.deadline_ns;

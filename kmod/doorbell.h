@@ -47,7 +47,7 @@ struct ipcdoor_wait_books {
 
 /*
  * WAIT: fills @wait's output and @books.  -ETIMEDOUT, -EAGAIN (@nonblock),
- * -EINTR (a signal), -EPIPE, -ESHUTDOWN.
+ * -EINTR (a signal), -EPIPE, -ESHUTDOWN, -EUSERS (too many waiters).
  */
 int ipcdoor_doorbell_wait(struct ipcdoor_endpoint *ep, struct ipcdoor_wait *wait,
 			  struct ipcdoor_wait_books *books, bool nonblock);

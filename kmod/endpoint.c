@@ -12,6 +12,7 @@
  */
 #include <linux/err.h>
 #include <linux/slab.h>
+#include <linux/wait_bit.h>
 
 #include "doorbell.h"
 #include "endpoint.h"
@@ -21,6 +22,9 @@
 #include "source.h"
 
 static struct workqueue_struct *ipcdoor_free_wq;
+
+/* objects that exist, those with nothing but an interrupt under way included */
+static atomic_t ipcdoor_endpoint_count;
 
 static void ipcdoor_endpoint_free(struct work_struct *work)
 {
@@ -33,6 +37,8 @@ static void ipcdoor_endpoint_free(struct work_struct *work)
 	ipcdoor_segment_put(ep->seg);
 	ipcdoor_user_put(ep->user);
 	kfree(ep);
+	if (atomic_dec_and_test(&ipcdoor_endpoint_count))
+		wake_up_var(&ipcdoor_endpoint_count);
 }
 
 struct ipcdoor_endpoint *ipcdoor_endpoint_create(struct ipcdoor_segment *seg, u32 rights)
@@ -52,6 +58,7 @@ struct ipcdoor_endpoint *ipcdoor_endpoint_create(struct ipcdoor_segment *seg, u3
 	if (err)
 		goto err_charge;
 
+	atomic_inc(&ipcdoor_endpoint_count);
 	refcount_set(&ep->refs, 1);
 	ep->seg = ipcdoor_segment_get(seg);
 	ep->source = seg->source;
@@ -119,7 +126,12 @@ int ipcdoor_endpoints_init(void)
 
 void ipcdoor_endpoints_exit(void)
 {
-	/* the grace periods first, then the work that they queue */
+	/*
+	 * No descriptor is left, but an interrupt may still be under way to an
+	 * endpoint, with the last reference to it.
+	 */
+	wait_var_event(&ipcdoor_endpoint_count, !atomic_read(&ipcdoor_endpoint_count));
+	/* bindings that wait for their grace period */
 	rcu_barrier();
 	destroy_workqueue(ipcdoor_free_wq);
 }

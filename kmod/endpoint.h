@@ -41,7 +41,7 @@ struct ipcdoor_user;
  * @wait_cpu: where a waiter slept last, the interrupt's target
  * @deadline, @deadline_ns: the timer that ends waits, and when it will fire;
  *	KTIME_MAX: it will not
- * @waiters: struct ipcdoor_waiter by node
+ * @waiters, @waiter_count: struct ipcdoor_waiter by node
  * @state: this slot's part of STATE
  * @rung, @acked, @value: by vector
  *
@@ -70,6 +70,7 @@ struct ipcdoor_endpoint {
 	u32 ring_cpu;
 	const struct ipcdoor_source *source;
 	struct list_head waiters;
+	u32 waiter_count;
 	ktime_t deadline_ns;
 	struct hrtimer deadline;
 	struct ipcdoor_slot_state *state;

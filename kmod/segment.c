@@ -236,8 +236,8 @@ struct ipcdoor_segment *ipcdoor_segment_create(const struct ipcdoor_layout *layo
 		err = PTR_ERR(seg->shm);
 		goto err_file;
 	}
-	/* STATE is written through the kernel's linear map; no page is swapped */
-	mapping_set_gfp_mask(seg->shm->f_mapping, GFP_KERNEL_ACCOUNT);
+	/* no high memory, no swap; shmem itself charges the control group */
+	mapping_set_gfp_mask(seg->shm->f_mapping, GFP_KERNEL);
 	mapping_set_unevictable(seg->shm->f_mapping);
 	err = ipcdoor_segment_populate(seg, 0, seg->data_offset + seg->data_bytes);
 	if (err)

@@ -46,6 +46,7 @@
 #define IPCDOOR_VECTORS		64
 #define IPCDOOR_NAME_MAX	64	/* with the terminating NUL */
 #define IPCDOOR_MAX_BACKLOG	4096
+#define IPCDOOR_MAX_WAITERS	256	/* threads asleep in WAIT on one endpoint */
 
 /* Vector 0 is rung by the kernel alone: a peer joined, died, or was sealed. */
 #define IPCDOOR_VECTOR_LIFECYCLE 0
