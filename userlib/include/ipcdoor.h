@@ -30,6 +30,11 @@
 
 #ifdef __cplusplus
 extern "C" {
+#ifdef __GNUC__
+/* Functions share names with the uAPI's structures, as stat() does. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"
+#endif
 #endif
 
 #define IPCDOOR_LIBRARY_VERSION "0.1.0"
@@ -261,6 +266,9 @@ int ipcdoor_seal(ipcdoor_endpoint *endpoint, uint32_t add, uint32_t *seals);
 int ipcdoor_grow(ipcdoor_endpoint *endpoint, uint64_t data_bytes);
 
 #ifdef __cplusplus
+#ifdef __GNUC__
+#pragma GCC diagnostic pop
+#endif
 }
 #endif
 

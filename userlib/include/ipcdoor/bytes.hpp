@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT
+//
+// What a message carries: bytes_view, the argument of everything that sends,
+// and message, the result of everything that receives.
+#ifndef IPCDOOR_BYTES_HPP
+#define IPCDOOR_BYTES_HPP
+
+#include <cerrno>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <ipcdoor/error.hpp>
+
+namespace ipcdoor {
+
+namespace detail {
+template <class T>
+concept text_like = std::convertible_to<const T&, std::string_view>;
+template <class T>
+concept span_like = requires(const T& range) { std::span(range); } &&
+                    std::is_trivially_copyable_v<
+                        typename decltype(std::span(std::declval<const T&>()))::element_type>;
+}  // namespace detail
+
+// Bytes that somebody else owns: made from text (without a terminating NUL),
+// from a contiguous range of trivially copyable elements, or from one trivially
+// copyable object. Pointers are refused: an address means nothing to a peer.
+class bytes_view {
+public:
+    constexpr bytes_view() noexcept = default;
+
+    template <detail::text_like T>
+    bytes_view(const T& text) noexcept {
+        const std::string_view view(text);
+        bytes_ = std::as_bytes(std::span(view.data(), view.size()));
+    }
+
+    template <class T>
+        requires(!detail::text_like<T> && detail::span_like<T>)
+    bytes_view(const T& range) noexcept : bytes_(std::as_bytes(std::span(range))) {}
+
+    template <class T>
+        requires(!detail::text_like<T> && !detail::span_like<T> &&
+                 std::is_trivially_copyable_v<T> && !std::is_pointer_v<T>)
+    bytes_view(const T& object) noexcept : bytes_(std::as_bytes(std::span(&object, 1))) {}
+
+    std::span<const std::byte> bytes() const noexcept { return bytes_; }
+    std::size_t size() const noexcept { return bytes_.size(); }
+
+private:
+    std::span<const std::byte> bytes_;
+};
+
+namespace detail {
+class channel_core;
+}
+
+// A received message, copied out of shared memory: nobody can change it now.
+// One object passed to receive() again and again reuses its memory.
+class message {
+public:
+    std::span<const std::byte> bytes() const noexcept { return bytes_; }
+    std::size_t size() const noexcept { return bytes_.size(); }
+    bool empty() const noexcept { return bytes_.empty(); }
+
+    // The same bytes as text, valid as long as the message.
+    std::string_view text() const noexcept {
+        return {reinterpret_cast<const char*>(bytes_.data()), bytes_.size()};
+    }
+
+    // The same bytes as an object. Throws EMSGSIZE where the sizes differ. Every
+    // bit pattern is possible here: check what comes from a peer.
+    template <class T>
+        requires(std::is_trivially_copyable_v<T> && std::is_default_constructible_v<T>)
+    T as() const {
+        if (bytes_.size() != sizeof(T)) {
+            detail::throw_error(EMSGSIZE, "message: " + std::to_string(bytes_.size()) +
+                                              " bytes came where an object of " +
+                                              std::to_string(sizeof(T)) + " was expected");
+        }
+        T object;
+        std::memcpy(&object, bytes_.data(), sizeof(T));
+        return object;
+    }
+
+    // True where the sender waits in call() for channel::reply() to this.
+    bool is_request() const noexcept { return request_ != 0; }
+
+private:
+    friend class detail::channel_core;
+
+    void assign(std::span<const std::byte> bytes, std::uint64_t request) {
+        bytes_.assign(bytes.begin(), bytes.end());
+        request_ = request;
+    }
+
+    std::vector<std::byte> bytes_;
+    std::uint64_t request_ = 0;  // correlation id, 0: wants no reply
+};
+
+}  // namespace ipcdoor
+
+#endif  // IPCDOOR_BYTES_HPP

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: MIT
+//
+// Condition variables with this library's deadlines.
+#ifndef IPCDOOR_DETAIL_WAIT_UNTIL_HPP
+#define IPCDOOR_DETAIL_WAIT_UNTIL_HPP
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+
+#include <ipcdoor.h>
+
+namespace ipcdoor::detail {
+
+// Waits on `changed` once. False when the deadline has passed.
+inline bool wait_until(std::condition_variable& changed, std::unique_lock<std::mutex>& lock,
+                       std::uint64_t deadline_ns) {
+    if (deadline_ns == IPCDOOR_NO_DEADLINE) {
+        changed.wait(lock);
+        return true;
+    }
+    // steady_clock is CLOCK_MONOTONIC here, as everywhere on Linux.
+    const auto limit = static_cast<std::uint64_t>(std::chrono::nanoseconds::max().count());
+    const std::chrono::steady_clock::time_point at{
+        std::chrono::nanoseconds(static_cast<std::int64_t>(std::min(deadline_ns, limit)))};
+    return changed.wait_until(lock, at) == std::cv_status::no_timeout;
+}
+
+}  // namespace ipcdoor::detail
+
+#endif  // IPCDOOR_DETAIL_WAIT_UNTIL_HPP

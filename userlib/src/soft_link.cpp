@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT
+#include "soft_link.h"
+
+#include <poll.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "failure.h"
+
+namespace ipcdoor::backend::soft {
+
+void identify_peer(int socket, sys::credentials& peer, sys::unique_fd& process) {
+    const int rc = sys::socket_credentials(socket, peer);
+    if (rc < 0) throw failure(-rc, "SO_PEERCRED: %s", std::strerror(-rc));
+    const int fd = sys::peer_process(socket);
+    if (fd == -ESRCH) throw failure(EPIPE, "the peer process has ended");
+    if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM)
+        throw failure(-fd, "no descriptor for the peer process: %s", std::strerror(-fd));
+    if (fd >= 0) process = sys::unique_fd(fd);
+    pollfd ended{process.get(), POLLIN, 0};
+    if (process && sys::poll_until({&ended, 1}, 0) > 0)
+        throw failure(EPIPE, "the peer process has ended");
+}
+
+link::link(const seat& seat, std::shared_ptr<slot_pages> slot, sys::unique_fd connected)
+    : where(seat), pages(std::move(slot)), socket(std::move(connected)) {
+    identify_peer(socket.get(), peer, process);
+}
+
+link::link(const seat& seat, std::shared_ptr<slot_pages> slot, int kick)
+    : where(seat), pages(std::move(slot)), kick_(kick) {
+    peer = {sys::process_id(), sys::effective_uid(), sys::effective_gid()};
+}
+
+bool link::peer_lives() const {
+    if (is_self()) return true;
+    if (pages->head().closed.load(std::memory_order_relaxed) != 0) return false;
+    // Hang-ups are reported without being asked for.
+    pollfd fds[2] = {{socket.get(), 0, 0}, {process.get(), POLLIN, 0}};
+    return sys::poll_until(fds, 0) <= 0;
+}
+
+void link::wake() {
+    const std::uint64_t epoch = pages->head().armed.load(std::memory_order_seq_cst);
+    if (epoch == 0) return;
+    if (woken_.exchange(epoch, std::memory_order_relaxed) == epoch) return;
+    if (is_self()) {
+        sys::event_add(kick_);
+        return;
+    }
+    // EAGAIN: the queue is full of wake-ups. EPIPE: found out at the next look.
+    const char bell = 1;
+    sys::socket_send(socket.get(), &bell, sizeof(bell));
+}
+
+}  // namespace ipcdoor::backend::soft
