@@ -4,7 +4,10 @@
  * nowhere behind (but for slots, which only the back end can judge), and every
  * failure from inside becomes a negative errno and a text here.
  */
+// What this header declares is all that the shared object shows.
+#pragma GCC visibility push(default)
 #include <ipcdoor.h>
+#pragma GCC visibility pop
 
 #include <cerrno>
 #include <cstdlib>
@@ -165,7 +168,8 @@ std::unique_ptr<ipcdoor_door> open_door(const char* uri) {
     }
     if (const char* path = after(uri, "door:")) {
         if (*path != '/')
-            throw failure(EINVAL, "%.200s: must be door: and a path, as in door:/dev/ipcdoor0", uri);
+            throw failure(EINVAL, "%.200s: must be door: and a path, as door:/dev/ipcdoor0 is",
+                          uri);
         return open_kernel_door(path);
     }
     if (const char* path = after(uri, "soft:")) {

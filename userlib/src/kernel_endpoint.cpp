@@ -66,7 +66,7 @@ void throw_error(int error, const char* what) {
     const char* why = std::strerror(error);
     switch (error) {
         case EDQUOT: why = "the limit of this user is reached: see the module's parameters"; break;
-        case ENODEV: why = "the interrupt source is not present: GET_INFO lists those that are"; break;
+        case ENODEV: why = "the interrupt source is not present; GET_INFO lists them"; break;
         case EPROTOTYPE: why = "the name is of the other kind, listener or segment"; break;
         case EBUSY: why = "taken, or a writable mapping exists"; break;
         case ENOSPC: why = "no slot is free"; break;

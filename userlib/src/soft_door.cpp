@@ -23,8 +23,8 @@ namespace {
 
 void check_source(std::uint32_t source, std::uint32_t stamps) {
     if (source != IPCDOOR_SOURCE_AUTO && source != IPCDOOR_SOURCE_DIRECT)
-        throw failure(ENODEV, "the software back end has no interrupts, only IPCDOOR_SOURCE_DIRECT: "
-                              "load ipcdoor.ko and use local: or door:/dev/ipcdoor0");
+        throw failure(ENODEV, "the software back end has no interrupts, only "
+                              "IPCDOOR_SOURCE_DIRECT: load ipcdoor.ko and use local:");
     if (stamps != 0)
         throw failure(EOPNOTSUPP, "the software back end takes no stamps: load ipcdoor.ko and use "
                                   "local: or door:/dev/ipcdoor0");

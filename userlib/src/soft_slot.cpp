@@ -97,7 +97,8 @@ slot_pages make_sealed_slot(const shape& shape, const seat& seat, sys::unique_fd
     slot_pages pages = make_slot(fd.get(), shape, seat);
     const int rc = sys::add_seals(
         fd.get(), F_SEAL_FUTURE_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
-    if (rc < 0) throw failure(-rc, "sealing a slot needs Linux 5.1 or later: %s", std::strerror(-rc));
+    if (rc < 0)
+        throw failure(-rc, "sealing a slot needs Linux 5.1 or later: %s", std::strerror(-rc));
     return pages;
 }
 

@@ -153,7 +153,8 @@ int socket_accept(int fd) noexcept;  // never blocks
 int socket_credentials(int fd, credentials& out) noexcept;
 void socket_shutdown(int fd) noexcept;
 // Whole messages; never block, never raise SIGPIPE.
-int socket_send(int fd, const void* from, std::size_t bytes, std::span<const int> fds = {}) noexcept;
+int socket_send(int fd, const void* from, std::size_t bytes,
+                std::span<const int> fds = {}) noexcept;
 int socket_receive(int fd, void* to, std::size_t bytes) noexcept;
 // -EMSGSIZE where message or descriptors did not fit; then none are kept.
 int socket_receive_fds(int fd, void* to, std::size_t bytes, std::vector<unique_fd>& fds);
