@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MIT
+//
+// irqbench: latency of ipcdoor's interrupt sources by stage, beside what the system offers.
+// Owns: the order of things and the exit status.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+
+#include "irqbench/cyclictest.hpp"
+#include "irqbench/instructions.hpp"
+#include "irqbench/options.hpp"
+#include "irqbench/report_html.hpp"
+#include "irqbench/report_json.hpp"
+#include "irqbench/report_text.hpp"
+#include "irqbench/run.hpp"
+#include "irqbench/sources.hpp"
+#include "irqbench/units.hpp"
+#include "irqbench/validate.hpp"
+
+namespace irqbench {
+
+namespace {
+
+bool colour_wanted()
+{
+    return isatty(STDOUT_FILENO) != 0 && std::getenv("NO_COLOR") == nullptr;
+}
+
+void print(const options& o, const std::string& text)
+{
+    if (!o.quiet)
+        fmt::print("{}", text);
+}
+
+void write_file(const std::string& path, const std::string& text)
+{
+    if (path.empty())
+        return;
+    std::ofstream file(path, std::ios::binary | std::ios::trunc);
+    file << text;
+    file.close();
+    if (!file)
+        throw std::runtime_error("cannot write " + path);
+}
+
+void write_reports(const options& o, const run_report& r)
+{
+    if (!o.json.empty())
+        write_file(o.json, json_report(r));
+    if (!o.html.empty())
+        write_file(o.html, html_report(r));
+    if (!o.svg.empty())
+        write_file(o.svg, svg_report(r));
+}
+
+int check_limit(const options& o, const run_report& r)
+{
+    if (o.max_latency_ns == 0)
+        return exit_ok;
+    int status = exit_ok;
+    for (const cell& c : r.cells) {
+        if (c.what != measure::one_way || c.total_ns.max() <= o.max_latency_ns)
+            continue;
+        fmt::print(stderr, "irqbench: {}, {}: {} us exceed the limit of {} us\n",
+                   display_name(c.method), c.where.description(),
+                   microseconds(static_cast<double>(c.total_ns.max())),
+                   microseconds(static_cast<double>(o.max_latency_ns)));
+        status = exit_over_limit;
+    }
+    return status;
+}
+
+int do_run(const options& o)
+{
+    const run_result result = measure_all(o);
+    print(o, text_report(result.report, colour_wanted()));
+    if (!result.by_microsecond.empty()) {
+        const std::string text = text_histogram(result.by_microsecond);
+        if (o.histfile.empty())
+            print(o, text);
+        else
+            write_file(o.histfile, text);
+    }
+    write_reports(o, result.report);
+    return check_limit(o, result.report);
+}
+
+int do_info(const options& o)
+{
+    const machine m = describe_machine();
+    const timestamp_cost cost = measure_timestamp_cost();
+    try {
+        const module_info module = describe_door(o.door);
+        fmt::print("{}", text_machine(m, &module, cost, colour_wanted()));
+        return exit_ok;
+    } catch (const door_absent&) {
+        fmt::print("{}", text_machine(m, nullptr, cost, colour_wanted()));
+        std::fflush(stdout);
+        throw;
+    }
+}
+
+int do_instructions(const options& o)
+{
+    const instruction_report r = measure_instructions(o);
+    print(o, text_instructions(r, colour_wanted()));
+    if (!o.json.empty())
+        write_file(o.json, json_instructions(r));
+    return exit_ok;
+}
+
+int do_validate(const options& o)
+{
+    const validation v = validate_timer(o);
+    print(o, text_validation(v));
+    return v.agrees() ? exit_ok : exit_failed;
+}
+
+int do_report(const options& o)
+{
+    std::ifstream file(o.report_input, std::ios::binary);
+    std::ostringstream text;
+    text << file.rdbuf();
+    if (!file)
+        throw std::runtime_error("cannot read " + o.report_input);
+    const run_report r = parse_json_report(text.str());
+    print(o, text_report(r, colour_wanted()));
+    write_reports(o, r);
+    return exit_ok;
+}
+
+int dispatch(const options& o)
+{
+    switch (o.what) {
+    case command::run:
+        return do_run(o);
+    case command::info:
+        return do_info(o);
+    case command::instructions:
+        return do_instructions(o);
+    case command::validate:
+        return do_validate(o);
+    case command::report:
+        return do_report(o);
+    }
+    return exit_usage;
+}
+
+}  // namespace
+
+}  // namespace irqbench
+
+int main(int argc, char** argv)
+{
+    irqbench::options o;
+    int status = irqbench::exit_ok;
+    if (!irqbench::parse_command_line(argc, argv, o, status))
+        return status;
+    try {
+        return irqbench::dispatch(o);
+    } catch (const irqbench::door_absent& e) {
+        fmt::print(stderr, "irqbench: {}\n", e.what());
+        return irqbench::exit_no_module;
+    } catch (const std::exception& e) {
+        fmt::print(stderr, "irqbench: {}\n", e.what());
+        return irqbench::exit_failed;
+    }
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT
+//
+// Owns: the two measured processes. The coordinator orders batches; ringer and waiter carry them
+// out, one method at a time, and leave their samples in shared memory. Two processes and not two
+// threads, because that is what IPC is, and because an endpoint belongs to an address space.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "irqbench/method.hpp"
+#include "irqbench/process.hpp"
+#include "irqbench/shared.hpp"
+
+namespace irqbench {
+
+struct batch_order {
+    std::uint32_t method = 0;
+    measure what = measure::one_way;
+    std::uint32_t samples = 0;          // at most pair::max_batch
+    std::uint64_t interval_ns = 0;      // one way: pause before each ring, the receiver asleep
+    std::uint64_t limit_ns = 0;         // ends the batch early; 0: none
+    int ringer_cpu = 0;
+    int waiter_cpu = 0;
+    bool counted = false;               // as pair::run_counted()
+};
+
+class pair {
+public:
+    static constexpr std::uint32_t max_batch = 8192;
+
+    // Prepares, forks and connects; methods that do not exist here go to absent() with the reason.
+    // `priority` is the waiter's SCHED_FIFO priority, the ringer has one less but at least 1;
+    // 0: normal.
+    pair(method_list methods, int priority);
+
+    const method& method_at(std::size_t i) const { return *methods_[i]; }
+    std::size_t method_count() const { return methods_.size(); }
+    bool is_present(std::size_t i) const;
+    std::vector<absence> absent() const;
+
+    // Blocks until the batch is done. Throws std::runtime_error where a process failed or nothing
+    // moved for stall_s seconds; the pair is of no use then.
+    std::span<const sample> run(const batch_order& order);
+
+    // The same with nothing between the round trips: cycle_counter() around `round_trips` of them.
+    struct counted {
+        std::uint64_t cycles;
+        std::uint64_t voluntary_switches;   // of the ringer
+    };
+    counted run_counted(std::uint32_t method, std::uint32_t round_trips, int cpu);
+
+    static constexpr int stall_s = 20;
+
+private:
+    static constexpr std::size_t max_methods = 32;
+    static constexpr std::size_t text_bytes = 240;
+    enum class order_kind : std::uint32_t { batch, quit };
+
+    struct side_status {
+        std::atomic<std::uint32_t> finished{0};   // number of the last order carried out
+        std::atomic<std::uint32_t> failed{0};
+        char error[text_bytes] = {};
+        struct {
+            bool present = false;
+            char reason[text_bytes] = {};
+        } methods[max_methods];
+    };
+
+    struct area {
+        std::atomic<std::uint32_t> order{0};      // number of the newest order
+        order_kind kind = order_kind::batch;
+        batch_order batch;
+        rendezvous meeting;
+        side_status of_side[2];
+        std::atomic<std::uint32_t> armed{0};      // waiter: about to wait for this sample + 1
+        std::atomic<std::uint32_t> last{0};       // ringer: the ring to come is the last
+        std::atomic<std::uint32_t> done{0};       // samples finished
+        counted count{};
+        sample samples[max_batch];
+    };
+
+    int serve(side s);
+    void join_methods(side s);
+    void carry_out(side s, const batch_order& order);
+    void ring_batch(method& m, const batch_order& order);
+    void wait_batch(method& m);
+    void call_batch(method& m, const batch_order& order);
+    void count_batch(method& m, const batch_order& order);
+    void answer_batch(method& m);
+    void await_armed(std::uint32_t index, std::uint64_t interval_ns);
+
+    method_list methods_;
+    int priority_;
+    shared<area> area_;
+    child processes_[2];
+};
+
+}  // namespace irqbench

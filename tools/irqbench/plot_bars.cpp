@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <numeric>
+
+#include "irqbench/plots.hpp"
+#include "irqbench/units.hpp"
+
+namespace irqbench {
+
+namespace {
+
+double total_of(const stage_split& s)
+{
+    return std::accumulate(s.mean_ns.begin(), s.mean_ns.end(), 0.0);
+}
+
+void value_axis(canvas& c, const std::vector<double>& ticks, double from, double to, double top,
+                double bottom)
+{
+    for (double tick : ticks) {
+        const double x = from + (to - from) * tick / ticks.back();
+        c.line({x, top}, {x, bottom}, "grid");
+        c.text({x, bottom + 16}, tick == 0 ? "0" : with_unit(tick, "µs"), "small", anchor::middle);
+    }
+}
+
+}  // namespace
+
+canvas stage_plot(const std::vector<const cell*>& sources, std::size_t index)
+{
+    constexpr double width = 960, left = 84, right = 90, top = 66, row = 40, bar = 24;
+    const double height = top + row * static_cast<double>(sources.size()) + 34;
+    double high = 0, percent = 0;
+    for (const cell* s : sources) {
+        high = std::max(high, total_of(s->by_stage->splits.at(index)));
+        percent = s->by_stage->splits.at(index).percent;
+    }
+    const std::string title = fmt::format("Where the time goes at p{:g}", percent);
+    std::string said;
+    for (const cell* s : sources)
+        said += fmt::format(" {}: {} microseconds.", s->method,
+                            microseconds(total_of(s->by_stage->splits.at(index))));
+    canvas c(width, height, title,
+             "Stacked bars of the stages from the ringer's call to the receiver's user space." +
+                 said);
+    c.rect({0, 0}, width, height, "surface", "", 8);
+    c.text({16, 26}, title, "head");
+
+    double at = 16;
+    for (std::size_t i = 0; i < stage_count; ++i) {
+        c.rect({at, 38}, 11, 11, fmt::format("stage{}", i), "", 2);
+        c.text({at + 16, 48}, stage_names[i], "muted");
+        at += 16 + text_width(stage_names[i], 12) + 22;
+    }
+    const std::vector<double> ticks = linear_ticks(high, 8);
+    const double span = width - left - right;
+    const double end = top + row * static_cast<double>(sources.size());
+    value_axis(c, ticks, left, left + span, top, end);
+    double y = top + (row - bar) / 2;
+    for (const cell* s : sources) {
+        const stage_split& split = s->by_stage->splits.at(index);
+        c.text({left - 10, y + bar / 2 + 4}, s->method, "bold", anchor::end);
+        double x = left;
+        for (std::size_t i = 0; i < stage_count; ++i) {
+            const double w = span * split.mean_ns[i] / ticks.back();
+            const std::string figure = microseconds(split.mean_ns[i]);
+            c.rect({x, y}, w, bar, fmt::format("bar stage{}", i),
+                   fmt::format("{}, {}: {} µs", s->method, stage_names[i], figure));
+            if (w > text_width(figure, 11) + 10)
+                c.text({x + w / 2, y + bar / 2 + 4}, figure, "on-stage", anchor::middle);
+            x += w;
+        }
+        c.text({x + 8, y + bar / 2 + 4}, microseconds(total_of(split)) + " µs", "bold");
+        y += row;
+    }
+    c.line({left, top}, {left, end}, "axis");
+    return c;
+}
+
+canvas comparison_plot(const std::string& title, std::vector<series> all)
+{
+    constexpr double width = 470, left = 122, right = 74, top = 58, row = 26, bar = 15;
+    std::stable_sort(all.begin(), all.end(), [](const series& a, const series& b) {
+        return a.samples->percentile(50) < b.samples->percentile(50);
+    });
+    const double height = top + row * static_cast<double>(all.size()) + 32;
+    double medians = 0, tails = 0;
+    std::string said;
+    for (const series& s : all) {
+        medians = std::max(medians, static_cast<double>(s.samples->percentile(50)));
+        tails = std::max(tails, static_cast<double>(s.samples->percentile(99)));
+        said += fmt::format(" {}: {}.", s.name,
+                            microseconds(static_cast<double>(s.samples->percentile(50))));
+    }
+    canvas c(width, height, title, "Bars of the median latency in microseconds, best first." + said);
+    c.rect({0, 0}, width, height, "surface", "", 8);
+    c.text({16, 24}, title, "head");
+    c.text({16, 42}, "bar: median, tick: p99, arrow: p99 beyond the axis", "small");
+    // A few long tails must not make the bars unreadable.
+    const std::vector<double> ticks = linear_ticks(std::min(tails, medians * 2.2), 5);
+    const double span = width - left - right;
+    const double end = top + row * static_cast<double>(all.size());
+    value_axis(c, ticks, left, left + span, top, end);
+    double y = top + (row - bar) / 2;
+    for (const series& s : all) {
+        const auto p50 = static_cast<double>(s.samples->percentile(50));
+        const auto p99 = static_cast<double>(s.samples->percentile(99));
+        const double x50 = left + span * p50 / ticks.back();
+        const double x99 = left + span * std::min(1.0, p99 / ticks.back());
+        const double middle = y + bar / 2;
+        c.text({left - 8, middle + 4}, s.name, s.css == "c-peer" ? "" : "bold", anchor::end);
+        c.rect({left, y}, x50 - left, bar, "bar " + s.css,
+               fmt::format("{}: p50 {} µs, p99 {} µs", s.name, microseconds(p50),
+                           microseconds(p99)),
+               2);
+        c.line({x50, middle}, {x99, middle}, "whisker");
+        if (p99 <= ticks.back())
+            c.line({x99, y + 3}, {x99, y + bar - 3}, "whisker");
+        else
+            c.polyline({{x99 - 5, y + 3}, {x99, middle}, {x99 - 5, y + bar - 3}}, "whisker");
+        c.text({width - 10, middle + 4}, microseconds(p50) + " µs", "", anchor::end);
+        y += row;
+    }
+    c.line({left, top}, {left, end}, "axis");
+    return c;
+}
+
+}  // namespace irqbench

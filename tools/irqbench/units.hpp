@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: MIT
+//
+// Owns: how times are written for people.
+#pragma once
+
+#include <string>
+
+namespace irqbench {
+
+// Nanoseconds as microseconds with as many decimals as are worth reading: "0.143", "12.31",
+// "4096.5", "123457".
+std::string microseconds(double ns);
+
+// With the unit that fits: "143 ns", "12.3 us", "4.1 ms". `micro` is how the unit writes 10⁻⁶.
+std::string with_unit(double ns, const char* micro = "us");
+
+// 12345678 as "12,345,678".
+std::string grouped(unsigned long long n);
+
+}  // namespace irqbench
