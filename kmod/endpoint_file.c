@@ -36,11 +36,9 @@ static int ipcdoor_check_ring(const struct ipcdoor_endpoint *ep, const struct ip
 
 static int ipcdoor_check_wait(const struct ipcdoor_wait *wait)
 {
-	if (!wait->mask || wait->pad ||
-	    (wait->flags & ~(IPCDOOR_WAIT_ACK | IPCDOOR_WAIT_EXCLUSIVE)))
+	if (!wait->mask || wait->pad || (wait->flags & ~IPCDOOR_WAIT_ACK))
 		return -EINVAL;
-	if ((wait->flags & IPCDOOR_WAIT_ACK) ? !!wait->seen :
-	    !!(wait->flags & IPCDOOR_WAIT_EXCLUSIVE))
+	if ((wait->flags & IPCDOOR_WAIT_ACK) && wait->seen)
 		return -EINVAL;
 	return 0;
 }

@@ -218,7 +218,8 @@ struct ipcdoor_ring {
  * WAIT, on an endpoint: until a vector of the mask is pending.
  *
  * Without `seen` pending means rung and not acknowledged; IPCDOOR_WAIT_ACK
- * acknowledges what is returned.  With `seen` it means that the vector's count
+ * acknowledges what is returned, so each ring goes to one such waiter, the one
+ * that came first.  With `seen` it means that the vector's count
  * differs from seen[vector]; the caller keeps its own books, several threads
  * can each see every ring, and seen[] is brought up to date for the vectors
  * returned.  A connection whose peer is dead fails with EPIPE once nothing is
@@ -236,8 +237,6 @@ struct ipcdoor_wait {
 };
 
 #define IPCDOOR_WAIT_ACK	(1U << 0)	/* not with seen */
-/* a ring wakes one of the exclusive waiters; needs ACK */
-#define IPCDOOR_WAIT_EXCLUSIVE	(1U << 1)
 
 /*
  * RING_WAIT, on an endpoint: RING, then WAIT.  EINTR and ETIMEDOUT mean that
