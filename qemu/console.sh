@@ -43,15 +43,31 @@ Unbalanced enable for IRQ|Trying to (vfree|free already-free)'
 # what a stock kernel says about an emulated machine is not ours.
 console_since_begin() { sed -n '/ipcdoor-harness: begin/,$p' "$1"; }
 
-# console_complaints FILE: prints the complaining lines.
+# console_complaints FILE [-n]: prints the complaining lines, with -n numbered.
 console_complaints() {
     local pattern
     pattern=$(paste -sd "|" <<< "$complaint_patterns")
-    console_since_begin "$1" | grep -aE "$pattern" || true
+    console_since_begin "$1" | grep -aE ${2:+"$2"} -e "$pattern" || true
 }
 
+indented() { LC_ALL=C tr -d "\r" | sed "s/^/    | /" >&2; }
+
 console_end() {
-    local lines=${2:-40}
     say "the end of the guest's console:"
-    tail -n "$lines" "$1" | LC_ALL=C tr -d '\r' | sed 's/^/    | /' >&2
+    tail -n "${2:-40}" "$1" | indented
+}
+
+# console_trouble FILE: from the first complaint on, if there is one, else the end.
+console_trouble() {
+    local first all
+    first=$(console_complaints "$1" -n | sed -n 1p)
+    first=${first%%:*}
+    if [ -z "$first" ]; then
+        console_end "$1" 60
+        return
+    fi
+    all=$(console_since_begin "$1")
+    say "the guest's console, from the first complaint on:"
+    sed -n "$((first > 2 ? first - 2 : 1)),$((first + 97))p" <<< "$all" | indented
+    if [ "$(wc -l <<< "$all")" -gt $((first + 97)) ]; then console_end "$1" 15; fi
 }
