@@ -121,15 +121,14 @@ std::vector<call_row> rows() {
                    {FIELD(ipcdoor_ring, flags, 0)}});
     all.push_back({"WAIT", IPCDOOR_IOC_WAIT, target::endpoint, false, true, true,
                    [=](scene& s) { return bytes_of(own_wait(s)); },
-                   {FIELD(ipcdoor_wait, flags, IPCDOOR_WAIT_ACK | IPCDOOR_WAIT_EXCLUSIVE),
+                   {FIELD(ipcdoor_wait, flags, IPCDOOR_WAIT_ACK),
                     FIELD(ipcdoor_wait, pad, 0)}});
     all.push_back({"RING_WAIT", IPCDOOR_IOC_RING_WAIT, target::endpoint, false, true, true,
                    [=](scene& s) {
                        return bytes_of(ipcdoor_ring_wait{self_ring(s), own_wait(s)});
                    },
                    {FIELD(ipcdoor_ring_wait, ring.flags, 0),
-                    FIELD(ipcdoor_ring_wait, wait.flags,
-                          IPCDOOR_WAIT_ACK | IPCDOOR_WAIT_EXCLUSIVE),
+                    FIELD(ipcdoor_ring_wait, wait.flags, IPCDOOR_WAIT_ACK),
                     FIELD(ipcdoor_ring_wait, wait.pad, 0)}});
     all.push_back({"BIND_EVENTFD", IPCDOOR_IOC_BIND_EVENTFD, target::endpoint, false, true, false,
                    [](scene&) {
