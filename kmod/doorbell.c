@@ -577,8 +577,11 @@ int ipcdoor_doorbell_wait(struct ipcdoor_endpoint *ep, struct ipcdoor_wait *wait
 
 		schedule();
 		__set_current_state(TASK_RUNNING);
-		/* pairs with the release in ipcdoor_wake_one() */
-		if (likely(smp_load_acquire(&waiter.done)))
+		/*
+		 * Pairs with the release in ipcdoor_wake_one().  Whoever wants stamps
+		 * waits on the lock until those of its wake-up are written.
+		 */
+		if (likely(smp_load_acquire(&waiter.done)) && !ipcdoor_stamped(ep))
 			return 0;
 
 		raw_spin_lock_irq(&ep->lock);
