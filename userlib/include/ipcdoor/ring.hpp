@@ -22,7 +22,7 @@
 // other side's cursor that spares a cache miss from Vyukov's and Rigtorp's SPSC
 // queues (rigtorp/SPSCQueue), a cache line pair for each word as in Folly's
 // hardware_destructive_interference_size of 128, and the armed words from the
-// event index of virtio 1.0 (2.6.7). docs/memory-ordering.md has the argument.
+// event index of virtio (used_event, avail_event). docs/memory-ordering.md has the argument.
 //
 // A peer may be broken or hostile. Each word of its slot is read once into a
 // local, checked there, and used from there; the first violation poisons this

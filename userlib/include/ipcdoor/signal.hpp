@@ -11,7 +11,6 @@
 #include <cerrno>
 #include <condition_variable>
 #include <cstdint>
-#include <initializer_list>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -204,14 +203,7 @@ private:
 
 // ---- POSIX signals ----------------------------------------------------------
 
-// A mask of vectors, for bindings and waits.
-constexpr std::uint64_t vector_mask(std::initializer_list<std::uint32_t> vectors) noexcept {
-    std::uint64_t mask = 0;
-    for (const std::uint32_t vector : vectors) mask |= std::uint64_t{1} << (vector % 64);
-    return mask;
-}
-
-// While it lives, each ring of a vector in `vectors` sends signal `signo` to the
+// While it lives, each ring of a vector in `mask` (vectors(5, 6)) sends signal `signo` to the
 // thread that made it, with si_code SI_QUEUE, si_pid and si_uid of the ringer and
 // si_value the ring's value. Block `signo` and use sigwaitinfo(2), or install a
 // handler with SA_SIGINFO, first: the default action of most signals is death.
@@ -220,28 +212,28 @@ constexpr std::uint64_t vector_mask(std::initializer_list<std::uint32_t> vectors
 // Throws EINVAL for SIGKILL, SIGSTOP, an unknown signal and an empty mask.
 class signal_binding {
 public:
-    signal_binding(endpoint& end, int signo, std::uint64_t vectors)
-        : endpoint_(end.get()), vectors_(vectors) {
-        detail::throw_if(ipcdoor_bind_signal(endpoint_, signo, vectors));
+    signal_binding(endpoint& end, int signo, std::uint64_t mask)
+        : endpoint_(end.get()), mask_(mask) {
+        detail::throw_if(ipcdoor_bind_signal(endpoint_, signo, mask));
     }
     signal_binding(signal_binding&& other) noexcept
-        : endpoint_(std::exchange(other.endpoint_, nullptr)), vectors_(other.vectors_) {}
+        : endpoint_(std::exchange(other.endpoint_, nullptr)), mask_(other.mask_) {}
     signal_binding& operator=(signal_binding&& other) noexcept {
         std::swap(endpoint_, other.endpoint_);
-        std::swap(vectors_, other.vectors_);
+        std::swap(mask_, other.mask_);
         return *this;
     }
     ~signal_binding() {
-        if (endpoint_ != nullptr) static_cast<void>(ipcdoor_bind_signal(endpoint_, 0, vectors_));
+        if (endpoint_ != nullptr) static_cast<void>(ipcdoor_bind_signal(endpoint_, 0, mask_));
     }
 
 private:
     ipcdoor_endpoint* endpoint_;
-    std::uint64_t vectors_;
+    std::uint64_t mask_;
 };
 
-[[nodiscard]] inline signal_binding bind_signal(endpoint& end, int signo, std::uint64_t vectors) {
-    return {end, signo, vectors};
+[[nodiscard]] inline signal_binding bind_signal(endpoint& end, int signo, std::uint64_t mask) {
+    return {end, signo, mask};
 }
 
 // What a bound signal says about the ring that caused it.

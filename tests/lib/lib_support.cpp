@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT
+#include "lib/lib_support.hpp"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <future>
+#include <stdexcept>
+
+namespace ipcdoor::test {
+
+namespace {
+
+void check(int result, const char* what) {
+    if (result < 0)
+        throw std::system_error(-result, std::generic_category(),
+                                std::string(what) + ": " + ipcdoor_error());
+}
+
+// The runtime directory of soft: for this run, and gone after it. Children of
+// fork() leave it alone: they end by _exit().
+class private_directory {
+  public:
+    private_directory() {
+        char path[] = "/tmp/ipcdoor-test-XXXXXX";
+        if (mkdtemp(path) == nullptr)
+            throw std::system_error(errno, std::generic_category(), "mkdtemp in /tmp");
+        path_ = path;
+    }
+    ~private_directory() {
+        std::error_code ignored;
+        std::filesystem::remove_all(path_, ignored);
+    }
+    const std::string& path() const { return path_; }
+
+  private:
+    std::string path_;
+};
+
+const std::string& uri() {
+    static const std::string chosen = [] {
+        if (const char* set = std::getenv("IPCDOOR_URI"); set != nullptr && *set != '\0')
+            return std::string(set);
+        static const private_directory directory;
+        return "soft:" + directory.path();
+    }();
+    return chosen;
+}
+
+ipcdoor_door* open_door() {
+    ipcdoor_door* door = nullptr;
+    check(ipcdoor_door_open(uri().c_str(), &door), "ipcdoor_door_open");
+    return door;
+}
+
+}  // namespace
+
+bool on_soft() {
+    static const bool soft = [] {
+        ipcdoor_door* door = open_door();
+        const bool is = std::strcmp(ipcdoor_door_backend(door), "soft") == 0;
+        ipcdoor_door_close(door);
+        return is;
+    }();
+    return soft;
+}
+
+std::uint32_t source() {
+    const char* name = std::getenv("IPCDOOR_TEST_SOURCE");
+    if (name == nullptr || *name == '\0') return IPCDOOR_SOURCE_AUTO;
+    const std::string wanted(name);
+    if (wanted == "soft" || wanted == "direct") return IPCDOOR_SOURCE_DIRECT;
+    if (wanted == "msi") return IPCDOOR_SOURCE_MSI;
+    if (wanted == "ipi") return IPCDOOR_SOURCE_IPI;
+    if (wanted == "timer") return IPCDOOR_SOURCE_TIMER;
+    throw std::runtime_error("IPCDOOR_TEST_SOURCE=" + wanted +
+                             ": expected soft, direct, msi, ipi or timer");
+}
+
+std::uint64_t scaled(std::uint64_t iterations) {
+    const char* text = std::getenv("IPCDOOR_TEST_SCALE");
+    if (text == nullptr || *text == '\0') return iterations;
+    char* end = nullptr;
+    const unsigned long percent = std::strtoul(text, &end, 10);
+    if (*end != '\0' || percent < 1 || percent > 100)
+        throw std::runtime_error(std::string("IPCDOOR_TEST_SCALE=") + text +
+                                 ": expected a percentage, 1 to 100");
+    const std::uint64_t some = iterations * percent / 100;
+    return some == 0 ? 1 : some;
+}
+
+std::string unique_name() {
+    static std::atomic<unsigned> number{0};
+    return "test-" + std::to_string(::getpid()) + "-" + std::to_string(++number);
+}
+
+service::service(std::uint64_t slot_bytes) : name_(unique_name()), door_(open_door()) {
+    ipcdoor_listen_options options{};
+    options.size = sizeof options;
+    options.name = name_.c_str();
+    options.slot_bytes = slot_bytes;
+    options.source = source();
+    const int listening = ipcdoor_listen(door_, &options, &listener_);
+    if (listening < 0) {
+        const std::string why = ipcdoor_error();
+        ipcdoor_door_close(door_);
+        throw std::system_error(-listening, std::generic_category(), "ipcdoor_listen: " + why);
+    }
+}
+
+service::~service() {
+    ipcdoor_listener_close(listener_);
+    ipcdoor_door_close(door_);
+}
+
+endpoint service::accept() {
+    ipcdoor_endpoint* accepted = nullptr;
+    check(ipcdoor_accept(listener_, deadline(soon).ns(), &accepted), "ipcdoor_accept");
+    return endpoint(accepted);
+}
+
+endpoint service::connect() const {
+    ipcdoor_door* door = open_door();
+    ipcdoor_endpoint* connected = nullptr;
+    const int result = ipcdoor_connect(door, name_.c_str(), deadline(soon).ns(), &connected);
+    const std::string why = ipcdoor_error();
+    ipcdoor_door_close(door);
+    if (result < 0)
+        throw std::system_error(-result, std::generic_category(), "ipcdoor_connect: " + why);
+    return endpoint(connected);
+}
+
+std::pair<endpoint, endpoint> service::pair() {
+    auto connecting = std::async(std::launch::async, [this] { return connect(); });
+    endpoint accepted = accept();
+    return {std::move(accepted), connecting.get()};
+}
+
+std::pair<endpoint, endpoint> connected_pair(std::uint64_t slot_bytes) {
+    service local(slot_bytes);
+    return local.pair();
+}
+
+std::pair<channel, channel> channel_pair(std::uint64_t message_bytes,
+                                         const channel_options& options) {
+    auto [accepted, connected] = connected_pair(channel_slot_bytes(message_bytes));
+    return {channel(std::move(accepted), options), channel(std::move(connected), options)};
+}
+
+int error_of(const std::function<void()>& operation) {
+    try {
+        operation();
+    } catch (const std::system_error& error) {
+        return error.code().value();
+    }
+    return 0;
+}
+
+std::string pattern(std::uint64_t number, std::size_t bytes) {
+    std::string text(bytes, '\0');
+    for (std::size_t i = 0; i < bytes; ++i)
+        text[i] = static_cast<char>(number * 131 + i * 7 + bytes);
+    return text;
+}
+
+}  // namespace ipcdoor::test

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+// What every test of the library needs: a door on the back end and source under
+// test, names of one's own, connections, and amounts that suit the machine.
+//
+//   IPCDOOR_URI          the door; soft: in a directory of the test's own unless set
+//   IPCDOOR_TEST_SOURCE  soft, direct, msi, ipi or timer; the module's default
+//                        unless set
+//   IPCDOOR_TEST_SCALE   percentage of the iterations, 1 to 100
+#ifndef IPCDOOR_TESTS_LIB_LIB_SUPPORT_HPP
+#define IPCDOOR_TESTS_LIB_LIB_SUPPORT_HPP
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include <ipcdoor.h>
+
+#include <ipcdoor/endpoint.hpp>
+#include <ipcdoor/message.hpp>
+
+namespace ipcdoor::test {
+
+// Long enough for any slow guest, for waits that must succeed.
+inline constexpr std::chrono::seconds soon{60};
+
+bool on_soft();
+std::uint32_t source();       // IPCDOOR_SOURCE_*
+std::uint64_t scaled(std::uint64_t iterations);
+std::string unique_name();
+
+// A listening name, and connections to it. Made before fork(), the child
+// connects by connect().
+class service {
+  public:
+    explicit service(std::uint64_t slot_bytes = channel_slot_bytes(8192));
+    ~service();
+    service(const service&) = delete;
+    service& operator=(const service&) = delete;
+
+    const std::string& name() const { return name_; }
+    endpoint accept();
+    // In any process.
+    endpoint connect() const;
+    // Both ends in this process: {accepted, connected}.
+    std::pair<endpoint, endpoint> pair();
+
+  private:
+    std::string name_;
+    ipcdoor_door* door_ = nullptr;
+    ipcdoor_listener* listener_ = nullptr;
+};
+
+// Both ends of a fresh connection in this process.
+std::pair<endpoint, endpoint> connected_pair(
+    std::uint64_t slot_bytes = channel_slot_bytes(8192));
+std::pair<channel, channel> channel_pair(std::uint64_t message_bytes = 8192,
+                                         const channel_options& options = {});
+
+// The errno value of what the operation throws, 0 if it throws nothing.
+int error_of(const std::function<void()>& operation);
+
+// A payload whose every byte follows from its number and length.
+std::string pattern(std::uint64_t number, std::size_t bytes);
+
+}  // namespace ipcdoor::test
+
+#endif  // IPCDOOR_TESTS_LIB_LIB_SUPPORT_HPP
