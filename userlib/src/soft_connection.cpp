@@ -10,6 +10,7 @@
 
 #include "failure.h"
 #include "soft_endpoint.h"
+#include "soft_segment_dir.h"
 
 namespace ipcdoor::backend::soft {
 
@@ -34,20 +35,6 @@ void check_introduction(const introduction& peer, int bytes, const seat& expecte
     if (peer.slot != expected.slot || peer.generation != expected.generation ||
         peer.slot_bytes != shape.slot_bytes || peer.data_bytes != shape.data_bytes)
         throw failure(EPROTO, "the peer means another connection than this");
-}
-
-// Is somebody listening at this socket file? A process that died leaves the
-// file, and a child of its may still hold the socket.
-bool is_living_listener(int dir, const char* file) {
-    const sys::unique_fd probe(sys::socket_new(true));
-    if (!probe) throw failure(-probe.get(), "socket: %s", std::strerror(-probe.get()));
-    const int rc = sys::socket_connect(probe.get(), dir, file, 0);
-    if (rc == -ECONNREFUSED || rc == -ENOENT) return false;
-    if (rc < 0) return true;  // a full backlog, or another user's
-    const sys::unique_fd process(sys::peer_process(probe.get()));
-    if (process.get() == -ESRCH) return false;
-    pollfd ended{process.get(), POLLIN, 0};
-    return !process || sys::poll_until({&ended, 1}, 0) <= 0;
 }
 
 void write_listener_file(int dir, const std::string& file, const shape& shape) {
@@ -101,11 +88,10 @@ listener::listener(std::shared_ptr<const runtime> runtime, const ipcdoor_listen_
 void listener::open_name(mode_t mode, int backlog) {
     const int dir = dir_.fd.get();
     const file_lock lock(runtime_->lock_file(dir_));
-    struct stat other {};
-    if (sys::status_at(dir, name_.segment_dir().c_str(), other) == 0)
+    if (!remove_dead_segment(dir, name_.segment_dir()))
         throw failure(EADDRINUSE, "%s is the name of a segment", name_.label.c_str());
     const std::string file = name_.socket_file();
-    if (is_living_listener(dir, file.c_str()))
+    if (is_living_socket(dir, file.c_str()))
         throw failure(EADDRINUSE, "%s has a living listener", name_.label.c_str());
 
     const std::string draft = "." + file;
@@ -269,12 +255,8 @@ sys::unique_fd await_answer(int socket, int process, const shape& shape,
     }
 }
 
-}  // namespace
-
-std::unique_ptr<ipcdoor_endpoint> connect(const runtime& runtime, const char* text,
-                                          std::uint64_t deadline_ns) {
-    const name name = name::parse(text);
-    const user_dir dir = runtime.find(name, name.socket_file());
+std::unique_ptr<ipcdoor_endpoint> connect_in(const user_dir& dir, const name& name,
+                                             std::uint64_t deadline_ns) {
     sys::unique_fd socket = connect_socket(dir, name, deadline_ns);
     const shape shape = read_listener_file(dir, name.listener_file());
 
@@ -304,6 +286,23 @@ std::unique_ptr<ipcdoor_endpoint> connect(const runtime& runtime, const char* te
     auto client = std::make_unique<endpoint>(std::move(plan));
     client->add_link(std::move(peer), false);
     return client;
+}
+
+}  // namespace
+
+std::unique_ptr<ipcdoor_endpoint> connect(const runtime& runtime, const char* text,
+                                          std::uint64_t deadline_ns) {
+    const name name = name::parse(text);
+    try {
+        const user_dir dir = runtime.find(name, name.socket_file(), name.segment_dir());
+        return connect_in(dir, name, deadline_ns);
+    } catch (const failure& problem) {
+        // A dead listener's leavings must not hide root's living one.
+        if (problem.error() != ENOENT || name.user || sys::effective_uid() == 0) throw;
+    }
+    const soft::name roots{uid_t{0}, name.label};
+    const user_dir dir = runtime.find(roots, roots.socket_file(), roots.segment_dir());
+    return connect_in(dir, roots, deadline_ns);
 }
 
 }  // namespace ipcdoor::backend::soft

@@ -57,12 +57,13 @@ protected:
     static std::uint64_t tag(event_kind kind, std::uint32_t slot, std::uint32_t serial);
 
     // Takes up peers that came by themselves, under the mutex; true if any did.
-    virtual bool admit_newcomers() { return false; }
+    virtual bool admit_newcomers() noexcept { return false; }
     // May throw failure; says who may ask for what.
     virtual void check_seal(uint32_t add) const;
     virtual void check_grow() const {}
 
-    void watch(int fd, std::uint32_t events, std::uint64_t tag);
+    void watch(int fd, std::uint32_t events, std::uint64_t event_tag);
+    void forget(int fd) { sys::epoll_forget(inner_.get(), fd); }
     void add_link_locked(std::shared_ptr<link> peer, bool announce);
     bool any_peer_alive_locked();
     const shape& layout() const { return shape_; }

@@ -23,6 +23,18 @@ void identify_peer(int socket, sys::credentials& peer, sys::unique_fd& process) 
         throw failure(EPIPE, "the peer process has ended");
 }
 
+bool is_living_socket(int dir, const char* file) {
+    const sys::unique_fd probe(sys::socket_new(true));
+    if (!probe) throw failure(-probe.get(), "socket: %s", std::strerror(-probe.get()));
+    const int rc = sys::socket_connect(probe.get(), dir, file, 0);
+    if (rc == -ECONNREFUSED || rc == -ENOENT) return false;
+    if (rc < 0) return true;  // a full backlog, or another user's
+    const sys::unique_fd process(sys::peer_process(probe.get()));
+    if (process.get() == -ESRCH) return false;
+    pollfd ended{process.get(), POLLIN, 0};
+    return !process || sys::poll_until({&ended, 1}, 0) <= 0;
+}
+
 link::link(const seat& seat, std::shared_ptr<slot_pages> slot, sys::unique_fd connected)
     : where(seat), pages(std::move(slot)), socket(std::move(connected)) {
     identify_peer(socket.get(), peer, process);

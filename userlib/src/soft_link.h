@@ -56,6 +56,10 @@ private:
 // which must not talk to a dead server's orphaned socket. The pidfd may be none.
 void identify_peer(int socket, sys::credentials& peer, sys::unique_fd& process);
 
+// Is somebody listening at this socket file? A process that died leaves its
+// file behind, and a child of its may even hold the socket still.
+bool is_living_socket(int dir, const char* file);
+
 }  // namespace ipcdoor::backend::soft
 
 #endif  // IPCDOOR_SRC_SOFT_LINK_H

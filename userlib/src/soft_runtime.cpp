@@ -76,7 +76,10 @@ file_lock::file_lock(sys::unique_fd file) : file_(std::move(file)) {
     }
 }
 
-file_lock::~file_lock() { sys::unlock_file(file_.get()); }
+file_lock::~file_lock() {
+    // Said aloud, for a fork()ed child may hold the same description.
+    if (file_) sys::unlock_file(file_.get());
+}
 
 runtime::runtime(const char* path) : path_(path) {
     if (path_.empty()) {
@@ -134,15 +137,19 @@ user_dir runtime::own(const name& name) const {
     return std::move(*dir);
 }
 
-user_dir runtime::find(const name& name, const std::string& file) const {
+user_dir runtime::find(const name& name, const std::string& file,
+                       const std::string& other) const {
     const uid_t own = sys::effective_uid();
     const uid_t candidates[] = {name.user.value_or(own), 0};
     const std::size_t count = name.user || own == 0 ? 1 : 2;
     for (std::size_t i = 0; i < count; ++i) {
         std::optional<user_dir> dir = open_user(candidates[i]);
         struct stat about {};
-        if (dir && sys::status_at(dir->fd.get(), file.c_str(), about) == 0)
-            return std::move(*dir);
+        if (!dir) continue;
+        if (sys::status_at(dir->fd.get(), file.c_str(), about) == 0) return std::move(*dir);
+        if (sys::status_at(dir->fd.get(), other.c_str(), about) == 0)
+            throw failure(EPROTOTYPE, "%s is of the other kind: listeners are for connecting, "
+                                      "segments for attaching", name.label.c_str());
     }
     throw failure(ENOENT, "no such name: %s", name.label.c_str());
 }

@@ -45,7 +45,7 @@ class file_lock {
 public:
     explicit file_lock(sys::unique_fd file);  // throws failure(EBUSY)
     ~file_lock();
-    file_lock(const file_lock&) = delete;
+    file_lock(file_lock&&) noexcept = default;
     file_lock& operator=(const file_lock&) = delete;
 
     int fd() const { return file_.get(); }
@@ -62,8 +62,9 @@ public:
     // The caller's own directory, made where it is missing, for a new name.
     user_dir own(const name& name) const;
 
-    // The directory that has `file`, by the rules of names; ENOENT if none has.
-    user_dir find(const name& name, const std::string& file) const;
+    // The directory that has `file`, by the rules of names; ENOENT if none has,
+    // EPROTOTYPE where there is `other` in its place.
+    user_dir find(const name& name, const std::string& file, const std::string& other) const;
 
     sys::unique_fd lock_file(const user_dir& dir) const;
 
