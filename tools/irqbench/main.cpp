@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <cstdio>
-#include <cstdlib>
 #include <fstream>
 #include <sstream>
 
@@ -18,17 +17,13 @@
 #include "irqbench/report_text.hpp"
 #include "irqbench/run.hpp"
 #include "irqbench/sources.hpp"
+#include "irqbench/terminal.hpp"
 #include "irqbench/units.hpp"
 #include "irqbench/validate.hpp"
 
 namespace irqbench {
 
 namespace {
-
-bool colour_wanted()
-{
-    return isatty(STDOUT_FILENO) != 0 && std::getenv("NO_COLOR") == nullptr;
-}
 
 void print(const options& o, const std::string& text)
 {
@@ -77,7 +72,7 @@ int check_limit(const options& o, const run_report& r)
 int do_run(const options& o)
 {
     const run_result result = measure_all(o);
-    print(o, text_report(result.report, colour_wanted()));
+    print(o, text_report(result.report, colour_wanted(STDOUT_FILENO)));
     if (!result.by_microsecond.empty()) {
         const std::string text = text_histogram(result.by_microsecond);
         if (o.histfile.empty())
@@ -95,10 +90,10 @@ int do_info(const options& o)
     const timestamp_cost cost = measure_timestamp_cost();
     try {
         const module_info module = describe_door(o.door);
-        fmt::print("{}", text_machine(m, &module, cost, colour_wanted()));
+        fmt::print("{}", text_machine(m, &module, cost, colour_wanted(STDOUT_FILENO)));
         return exit_ok;
     } catch (const door_absent&) {
-        fmt::print("{}", text_machine(m, nullptr, cost, colour_wanted()));
+        fmt::print("{}", text_machine(m, nullptr, cost, colour_wanted(STDOUT_FILENO)));
         std::fflush(stdout);
         throw;
     }
@@ -107,7 +102,7 @@ int do_info(const options& o)
 int do_instructions(const options& o)
 {
     const instruction_report r = measure_instructions(o);
-    print(o, text_instructions(r, colour_wanted()));
+    print(o, text_instructions(r, colour_wanted(STDOUT_FILENO)));
     if (!o.json.empty())
         write_file(o.json, json_instructions(r));
     return exit_ok;
@@ -128,7 +123,7 @@ int do_report(const options& o)
     if (!file)
         throw std::runtime_error("cannot read " + o.report_input);
     const run_report r = parse_json_report(text.str());
-    print(o, text_report(r, colour_wanted()));
+    print(o, text_report(r, colour_wanted(STDOUT_FILENO)));
     write_reports(o, r);
     return exit_ok;
 }

@@ -69,6 +69,20 @@ std::vector<std::string> run_report::methods(method_kind kind) const
     return found;
 }
 
+std::vector<run_report::stamp_cost> run_report::stamp_costs() const
+{
+    std::vector<stamp_cost> costs;
+    for (const std::string& source : methods(method_kind::source)) {
+        const scenario where = scenarios().front();
+        const cell* stamped = find(source, method_kind::source, measure::one_way, where);
+        const cell* plain =
+            find("ipcdoor:" + source, method_kind::door, measure::one_way, where);
+        if (stamped != nullptr && plain != nullptr)
+            costs.push_back({source, stamped, plain});
+    }
+    return costs;
+}
+
 std::string display_name(std::string_view method)
 {
     if (method.rfind("ipcdoor:", 0) == 0)

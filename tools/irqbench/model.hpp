@@ -105,6 +105,14 @@ struct run_report {
     // Scenarios and methods in the order measured, each once.
     std::vector<scenario> scenarios() const;
     std::vector<std::string> methods(method_kind kind) const;
+
+    // What stamping adds: sources of the main scenario beside the same ring without stamps.
+    struct stamp_cost {
+        std::string source;
+        const cell* stamped;
+        const cell* plain;
+    };
+    std::vector<stamp_cost> stamp_costs() const;
 };
 
 // A method's name for people: "UNIX stream" for "unix-stream", "ipcdoor msi" for "ipcdoor:msi".

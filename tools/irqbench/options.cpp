@@ -106,12 +106,12 @@ bool parse_command_line(int argc, char** argv, options& o, int& status)
                    "Samples of each source in the main scenario (default 10000)")
         ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1'000'000'000}))->group(how);
     app.add_option("--side-loops", o.side_loops,
-                   "Samples of everything else (default: a tenth of --loops)")
+                   "Samples of everything else (default: a twentieth of --loops)")
         ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1'000'000'000}))->group(how);
     app.add_option("-D,--duration", duration,
                    "Go on for this long instead, in seconds or with suffix m, h, d")->group(how);
     app.add_option("-i,--interval", o.interval_us,
-                   "Pause before each one-way ring, microseconds (default 100)")
+                   "Pause before each one-way ring, microseconds (default 50)")
         ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{10'000'000}))->group(how);
     app.add_option("-p,--priority", o.priority,
                    "SCHED_FIFO priority of the receiver, the ringer has one less (default 0: "
@@ -191,7 +191,7 @@ bool parse_command_line(int argc, char** argv, options& o, int& status)
                 throw CLI::ValidationError("--duration", e.what());
             }
         if (o.side_loops == 0)
-            o.side_loops = std::max<std::uint64_t>(1, o.loops / 10);
+            o.side_loops = std::max<std::uint64_t>(1, o.loops / 20);
         if (!o.histfile.empty() && o.histogram_us == 0)
             throw CLI::ValidationError("--histfile", "needs --histogram N");
         if (o.what == command::report && (o.histogram_us != 0 || o.max_latency_ns != 0))

@@ -31,9 +31,9 @@ struct options {
     bool methods_named = false;
     std::vector<scenario> scenarios;
 
-    std::uint64_t interval_us = 100;
+    std::uint64_t interval_us = 50;
     std::uint64_t loops = 10'000;
-    std::uint64_t side_loops = 0;          // resolved: a tenth of loops unless given
+    std::uint64_t side_loops = 0;          // resolved: a twentieth of loops unless given
     std::uint64_t rounds = 5;
     std::uint64_t warmup = 20;
     double duration_s = 0;                 // 0: loops decide

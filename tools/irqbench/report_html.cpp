@@ -219,6 +219,24 @@ private:
             }
         add("</tbody></table></div>\n<p>Dropped samples are those whose receiver was still awake "
             "when the ring came, or whose stamps were another delivery’s.</p>\n");
+        costs_table();
+    }
+
+    void costs_table()
+    {
+        const auto costs = r_.stamp_costs();
+        if (costs.empty())
+            return;
+        add("<div class=\"card scroll\"><table><caption>What the stamps cost, µs (p50; nothing is "
+            "subtracted anywhere)</caption><thead><tr><th class=\"l\" scope=\"col\">source</th>"
+            "<th scope=\"col\">one way with</th><th scope=\"col\">without</th><th scope=\"col\">"
+            "ringer’s call with</th><th scope=\"col\">without</th></tr></thead><tbody>\n");
+        for (const auto& c : costs)
+            add("<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
+                escape(c.source), us(c.stamped->total_ns.percentile(50)),
+                us(c.plain->total_ns.percentile(50)), us(c.stamped->send_ns.percentile(50)),
+                us(c.plain->send_ns.percentile(50)));
+        add("</tbody></table></div>\n");
     }
 
     void percentiles_section()

@@ -186,6 +186,20 @@ void write_comparison(writer& w, const run_report& r, const scenario& where)
     }
 }
 
+void write_costs(writer& w, const run_report& r)
+{
+    const auto costs = r.stamp_costs();
+    if (costs.empty())
+        return;
+    w.heading("What the stamps cost, us (p50; nothing is subtracted above)");
+    w.columns(fmt::format("{:<8}{:>16}{:>12}{:>20}{:>12}", "source", "one way with", "without",
+                          "ringer's call with", "without"));
+    const auto p50 = [](const histogram& h) { return us(static_cast<double>(h.percentile(50))); };
+    for (const auto& c : costs)
+        w.line("{:<8}{:>16}{:>12}{:>20}{:>12}", c.source, p50(c.stamped->total_ns),
+               p50(c.plain->total_ns), p50(c.stamped->send_ns), p50(c.plain->send_ns));
+}
+
 }  // namespace
 
 std::string text_machine(const machine& m, const module_info* module,
@@ -227,6 +241,7 @@ std::string text_report(const run_report& r, bool colour)
     write_sources(w, r);
     for (const scenario& where : r.scenarios())
         write_comparison(w, r, where);
+    write_costs(w, r);
     if (!r.absent.empty()) {
         w.heading("Absent here");
         for (const absence& a : r.absent)

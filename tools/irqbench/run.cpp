@@ -13,6 +13,7 @@
 #include "irqbench/pair.hpp"
 #include "irqbench/process.hpp"
 #include "irqbench/sources.hpp"
+#include "irqbench/terminal.hpp"
 
 namespace irqbench {
 
@@ -20,7 +21,7 @@ namespace {
 
 // A cell that is not a source in the main scenario ends its turn after this long, with the samples
 // it has: beside a busy process a wake-up can take a whole time slice.
-constexpr std::uint64_t side_limit_ns = 250'000'000U;
+constexpr std::uint64_t side_limit_ns = 100'000'000U;
 // Rounds beyond the planned ones, to make up for dropped samples.
 constexpr std::uint64_t extra_rounds = 10;
 // Stage samples kept for the split at percentiles; 12 bytes each.
@@ -88,22 +89,27 @@ void fold_one_way(task& t, const sample& s)
 
 class progress_line {
 public:
-    explicit progress_line(bool wanted) : on_(wanted && isatty(STDERR_FILENO) != 0) {}
+    explicit progress_line(bool wanted) : on_(wanted && is_terminal(STDERR_FILENO)) {}
     ~progress_line()
     {
-        if (on_)
+        if (shown_ns_ != 0)
             fmt::print(stderr, "\r\033[K");
     }
     void show(const std::string& text)
     {
-        if (!on_)
+        const std::uint64_t now = now_ns();
+        if (!on_ || now - shown_ns_ < min_pause_ns)
             return;
+        shown_ns_ = now;
         fmt::print(stderr, "\r\033[K{:.78}", text);
         std::fflush(stderr);
     }
 
 private:
+    // A serial line is slow, and the machine has better to do while it is measured.
+    static constexpr std::uint64_t min_pause_ns = 500'000'000U;
     bool on_;
+    std::uint64_t shown_ns_ = 0;
 };
 
 class schedule {
@@ -133,7 +139,8 @@ public:
                 const std::uint64_t samples = turn_of(t, round);
                 if (samples == 0)
                     continue;
-                progress.show(fmt::format("round {} of {}: {} {}, {}", round + 1, o_.rounds,
+                progress.show(fmt::format("round {}{}: {} {}, {}", round + 1,
+                                          o_.duration_s > 0 ? "" : fmt::format(" of {}", o_.rounds),
                                           display_name(t.result.method),
                                           to_string(t.result.what),
                                           t.result.where.description()));
@@ -288,27 +295,11 @@ method_list make_methods(const options& o, const std::optional<module_info>& mod
     return list;
 }
 
-void note_costs(run_report& r)
+void note_environment(run_report& r)
 {
     if (r.on.where == environment::emulated)
         r.notes.push_back("Emulated processor: latencies are good for comparison within this run "
                           "only.");
-    // What stamping itself adds to a ring, measured beside the ring that goes without.
-    for (const std::string& source : r.methods(method_kind::source)) {
-        const scenario where = r.scenarios().front();
-        const cell* with = r.find(source, method_kind::source, measure::one_way, where);
-        const cell* without =
-            r.find("ipcdoor:" + source, method_kind::door, measure::one_way, where);
-        if (with == nullptr || without == nullptr || without->total_ns.count() == 0)
-            continue;
-        r.notes.push_back(fmt::format(
-            "Stamps, {}: one way with them {:.2f} us, without {:.2f} us (p50); the ringer's call "
-            "{:.2f} and {:.2f} us.",
-            source, static_cast<double>(with->total_ns.percentile(50)) / 1e3,
-            static_cast<double>(without->total_ns.percentile(50)) / 1e3,
-            static_cast<double>(with->send_ns.percentile(50)) / 1e3,
-            static_cast<double>(without->send_ns.percentile(50)) / 1e3));
-    }
 }
 
 }  // namespace
@@ -377,7 +368,7 @@ run_result measure_all(const options& o)
     if (o.histogram_us != 0)
         plan.histogram_into(result);
     plan.run(result);
-    note_costs(r);
+    note_environment(r);
     r.duration_s = static_cast<double>(now_ns() - start) / 1e9;
     return result;
 }
