@@ -204,7 +204,7 @@ std::unique_ptr<ipcdoor_endpoint> listener::welcome(sys::unique_fd& socket) {
         return server;
     } catch (const failure& problem) {
         // The client's fault is the client's trouble; ours is the caller's.
-        if (problem.error() == EPROTO || problem.error() == EPIPE) return nullptr;
+        if (problem.error() == EPROTO) return nullptr;
         throw;
     }
 }
@@ -262,12 +262,8 @@ std::unique_ptr<ipcdoor_endpoint> connect_in(const user_dir& dir, const name& na
 
     sys::credentials server;
     sys::unique_fd process;
-    try {
-        identify_peer(socket.get(), server, process);
-    } catch (const failure& problem) {
-        if (problem.error() != EPIPE) throw;
+    if (!identify_peer(socket.get(), server, process))
         throw failure(ENOENT, "%s's listener is gone", name.label.c_str());
-    }
 
     endpoint::plan plan{shape, client_seat, IPCDOOR_ENDPOINT_CONNECTION, {}, {}};
     sys::unique_fd file;

@@ -104,6 +104,8 @@ void endpoint::add_link_locked(std::shared_ptr<link> peer, bool announce) {
     reset_outbox(own_control().out[peer->where.slot], peer->where.generation);
     place = std::move(peer);
     if (announce) lifecycle();
+    // Whoever came and went in the meantime has rung all the same.
+    bury_if_gone(place);
 }
 
 void endpoint::lifecycle() {

@@ -10,17 +10,16 @@
 
 namespace ipcdoor::backend::soft {
 
-void identify_peer(int socket, sys::credentials& peer, sys::unique_fd& process) {
+bool identify_peer(int socket, sys::credentials& peer, sys::unique_fd& process) {
     const int rc = sys::socket_credentials(socket, peer);
     if (rc < 0) throw failure(-rc, "SO_PEERCRED: %s", std::strerror(-rc));
     const int fd = sys::peer_process(socket);
-    if (fd == -ESRCH) throw failure(EPIPE, "the peer process has ended");
+    if (fd == -ESRCH) return false;
     if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM)
         throw failure(-fd, "no descriptor for the peer process: %s", std::strerror(-fd));
     if (fd >= 0) process = sys::unique_fd(fd);
     pollfd ended{process.get(), POLLIN, 0};
-    if (process && sys::poll_until({&ended, 1}, 0) > 0)
-        throw failure(EPIPE, "the peer process has ended");
+    return !process || sys::poll_until({&ended, 1}, 0) <= 0;
 }
 
 bool is_living_socket(int dir, const char* file) {
@@ -37,7 +36,7 @@ bool is_living_socket(int dir, const char* file) {
 
 link::link(const seat& seat, std::shared_ptr<slot_pages> slot, sys::unique_fd connected)
     : where(seat), pages(std::move(slot)), socket(std::move(connected)) {
-    identify_peer(socket.get(), peer, process);
+    ended = !identify_peer(socket.get(), peer, process);
 }
 
 link::link(const seat& seat, std::shared_ptr<slot_pages> slot, int kick)
@@ -47,7 +46,7 @@ link::link(const seat& seat, std::shared_ptr<slot_pages> slot, int kick)
 
 bool link::peer_lives() const {
     if (is_self()) return true;
-    if (pages->head().closed.load(std::memory_order_relaxed) != 0) return false;
+    if (ended || pages->head().closed.load(std::memory_order_relaxed) != 0) return false;
     // Hang-ups are reported without being asked for.
     pollfd fds[2] = {{socket.get(), 0, 0}, {process.get(), POLLIN, 0}};
     return sys::poll_until(fds, 0) <= 0;

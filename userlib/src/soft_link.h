@@ -22,8 +22,8 @@
 namespace ipcdoor::backend::soft {
 
 struct link {
-    // Of a peer. Takes the credentials from the socket; throws failure(EPIPE)
-    // where the peer process has ended.
+    // Of a peer, whose process may have ended already. Takes the credentials
+    // from the socket.
     link(const seat& seat, std::shared_ptr<slot_pages> pages, sys::unique_fd socket);
     // Of an endpoint to itself: rung through its own `kick` eventfd.
     link(const seat& seat, std::shared_ptr<slot_pages> pages, int kick);
@@ -38,6 +38,7 @@ struct link {
     const std::shared_ptr<slot_pages> pages;
     sys::unique_fd socket;
     sys::unique_fd process;  // pidfd, or none where the kernel has no telling
+    bool ended = false;      // the process, before there could be a pidfd
     sys::credentials peer;
 
     // Under the endpoint's mutex from here on.
@@ -52,9 +53,9 @@ private:
     std::atomic<std::uint64_t> woken_{0};  // the latest epoch that was woken
 };
 
-// Credentials and process of a socket's other end; shared with the handshakes,
-// which must not talk to a dead server's orphaned socket. The pidfd may be none.
-void identify_peer(int socket, sys::credentials& peer, sys::unique_fd& process);
+// Credentials and process of a socket's other end; the pidfd may be none. False
+// where that process has ended, though its child may hold the socket still.
+bool identify_peer(int socket, sys::credentials& peer, sys::unique_fd& process);
 
 // Is somebody listening at this socket file? A process that died leaves its
 // file behind, and a child of its may even hold the socket still.

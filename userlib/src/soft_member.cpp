@@ -23,17 +23,17 @@ constexpr std::size_t most_silent = 64;
 // Newcomers that a member which never calls in can leave waiting.
 constexpr int backlog = 4096;
 
-// A member's pages, by the file that it made itself: the kernel names the
+sys::unique_fd open_member_file(int segment, const std::string& file) {
+    return sys::unique_fd(sys::open_at(segment, file.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
+}
+
+// A member's pages, in the file that it made itself: the kernel names the
 // process at the socket's other end, and the file system the file's owner.
-std::shared_ptr<slot_pages> open_member_slot(int segment, const occupant& who, const shape& shape,
-                                             std::uint32_t rights, uid_t uid) {
-    const sys::unique_fd fd(sys::open_at(segment, who.slot_file().c_str(),
-                                         O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
+std::shared_ptr<slot_pages> map_member(int fd, const seat& seat, const shape& shape, uid_t uid) {
     struct stat about {};
-    if (!fd || sys::status(fd.get(), about) < 0 || about.st_uid != uid)
-        throw failure(EPROTO, "slot %u's file is not that of its member", who.slot);
-    return std::make_shared<slot_pages>(
-        open_slot(fd.get(), shape, {who.slot, who.generation, rights}, false));
+    if (sys::status(fd, about) < 0 || about.st_uid != uid)
+        throw failure(EPROTO, "slot %u's file is not that of its member", seat.slot);
+    return std::make_shared<slot_pages>(open_slot(fd, shape, seat, false));
 }
 
 // Those who live, as a newcomer finds them, and the places that are left.
@@ -57,14 +57,15 @@ meeting meet(int segment, const occupant& who, const shape& shape, survey& found
     try {
         sys::credentials peer;
         sys::unique_fd process;
-        identify_peer(socket.get(), peer, process);
-        // Its rights are in its pages.
-        auto pages = open_member_slot(segment, who, shape, 0, peer.uid);
-        const seat seat{who.slot, who.generation, pages->head().rights & all_rights};
+        if (!identify_peer(socket.get(), peer, process)) return meeting::dead;
+        const sys::unique_fd file = open_member_file(segment, who.slot_file());
+        if (!file) return meeting::unusable;
+        seat seat{who.slot, who.generation, 0};
+        auto pages = map_member(file.get(), seat, shape, peer.uid);
+        seat.rights = pages->head().rights & all_rights;
         found.links.push_back(std::make_shared<link>(seat, std::move(pages), std::move(socket)));
         return meeting::met;
     } catch (const failure& problem) {
-        if (problem.error() == EPIPE) return meeting::dead;
         if (problem.error() == EPROTO) return meeting::unusable;
         throw;
     }
@@ -139,11 +140,14 @@ std::unique_ptr<member> take_seat(membership where, const shape& shape, const fi
     if (shape.max_data_bytes > 0) plan.data = std::move(data);
     plan.own = make_member_slot(where, shape, seat);
     where.listening = listen_as_member(where);
+    const sys::unique_fd file = open_member_file(where.segment.get(), where.slot_file);
+    if (!file) throw failure(-file.get(), "opening a slot: %s", std::strerror(-file.get()));
     auto made = std::make_unique<member>(std::move(plan), std::move(where));
     const introduction hello{message_magic, layout_version,   slot, self.generation,
                              rights,        shape.slot_bytes, 0};
     for (std::shared_ptr<link>& peer : found.links) {
-        const int rc = sys::socket_send(peer->socket.get(), &hello, sizeof(hello));
+        const int sent = file.get();
+        const int rc = sys::socket_send(peer->socket.get(), &hello, sizeof(hello), {&sent, 1});
         if (rc == sizeof(hello)) made->add_link(std::move(peer), false);
     }
     return made;
@@ -326,21 +330,23 @@ bool member::admit_newcomers() noexcept {
 // True if a peer came of it. Leaves `socket` open while it has said nothing.
 bool member::admit(sys::unique_fd& socket) {
     introduction newcomer{};
-    const int bytes = sys::socket_receive(socket.get(), &newcomer, sizeof(newcomer));
+    std::vector<sys::unique_fd> files;
+    const int bytes =
+        sys::socket_receive_fds(socket.get(), &newcomer, sizeof(newcomer), files);
     if (bytes == -EAGAIN || bytes == -EINTR) return false;
     sys::unique_fd connected = std::move(socket);
     socket.reset();
     forget(connected.get());
-    if (bytes != sizeof(newcomer)) return false;
+    if (bytes != sizeof(newcomer) || files.size() != 1) return false;
     try {
-        take_up(newcomer, std::move(connected));
+        take_up(newcomer, files[0].get(), std::move(connected));
         return true;
     } catch (const failure&) {
         return false;  // not what it says, or gone again
     }
 }
 
-void member::take_up(const introduction& newcomer, sys::unique_fd socket) {
+void member::take_up(const introduction& newcomer, int file, sys::unique_fd socket) {
     if (newcomer.magic != message_magic || newcomer.version != layout_version ||
         newcomer.slot >= layout().slots || newcomer.slot == own_seat().slot)
         throw failure(EPROTO, "not an introduction");
@@ -352,12 +358,10 @@ void member::take_up(const introduction& newcomer, sys::unique_fd socket) {
     sys::credentials peer;
     const int rc = sys::socket_credentials(socket.get(), peer);
     if (rc < 0) throw failure(-rc, "SO_PEERCRED: %s", std::strerror(-rc));
-    const std::uint32_t rights = newcomer.rights & (IPCDOOR_RIGHT_READ | IPCDOOR_RIGHT_WRITE);
-    auto pages = open_member_slot(membership_.segment.get(), {newcomer.slot, newcomer.generation},
-                                  layout(), rights, peer.uid);
-    add_link_locked(std::make_shared<link>(seat{newcomer.slot, newcomer.generation, rights},
-                                           std::move(pages), std::move(socket)),
-                    true);
+    const seat seat{newcomer.slot, newcomer.generation,
+                    newcomer.rights & (IPCDOOR_RIGHT_READ | IPCDOOR_RIGHT_WRITE)};
+    auto pages = map_member(file, seat, layout(), peer.uid);
+    add_link_locked(std::make_shared<link>(seat, std::move(pages), std::move(socket)), true);
 }
 
 }  // namespace ipcdoor::backend::soft

@@ -15,8 +15,9 @@
  * A newcomer connects to every member's socket, which works while the member
  * does something else, and thereby learns who lives: the kernel refuses for the
  * dead, and names the process of the living. It maps their pages, makes its own
- * files, and introduces itself over the sockets; each member takes it up when it
- * next waits, rings or asks. Every pair shares one socket: doorbell, identity
+ * files, and introduces itself over the sockets, with its pages' descriptor;
+ * each member takes it up when it next waits, rings or asks, even if the
+ * newcomer has rung and gone by then. Every pair shares one socket: doorbell, identity
  * and notice of death both ways (soft_link.h).
  *
  * What a dead member leaves behind is removed by the next one; what a dead
@@ -57,7 +58,7 @@ protected:
 
 private:
     bool admit(sys::unique_fd& socket);
-    void take_up(const introduction& newcomer, sys::unique_fd socket);
+    void take_up(const introduction& newcomer, int file, sys::unique_fd socket);
     void leave();
 
     membership membership_;

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: MIT
+// Ringing and waiting on the software back end, within and between processes.
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#include "support/catch.hpp"
+#include "support/process.hpp"
+#include "unit/soft_room.hpp"
+
+using namespace ipcdoor::test;
+using ipcdoor::lifecycle_vector;
+using ipcdoor::vectors;
+
+namespace {
+
+bool is_readable(int fd) {
+    pollfd asked{fd, POLLIN, 0};
+    return ::poll(&asked, 1, 0) == 1 && (asked.revents & POLLIN) != 0;
+}
+
+}  // namespace
+
+TEST_CASE("A wait returns the vectors rung, their count and the latest value", "[soft][doorbell]") {
+    const soft_room room;
+    soft_pair pair(room);
+    for (std::uint64_t value = 1; value <= 3; ++value) pair.client.ring(0, 7, value);
+    pair.client.ring(0, 63, 99);
+    pair.client.ring(0, 8, 50);
+
+    const auto first = pair.server.wait(vectors(7, 63), 0s);
+    REQUIRE(first);
+    CHECK(first->fired == vectors(7, 63));
+    CHECK(first->count == 4);
+    CHECK(first->value == 3);
+    CHECK_FALSE(pair.server.wait(vectors(7, 63), 0s));
+
+    const auto second = pair.server.wait(vectors(8), 0s);
+    REQUIRE(second);
+    CHECK(second->count == 1);
+    CHECK(second->value == 50);
+}
+
+TEST_CASE("An endpoint can ring itself, awake or asleep", "[soft][doorbell]") {
+    const soft_room room;
+    soft_pair pair(room);
+    pair.server.ring(0, 5, 1);
+    CHECK(pair.server.wait(vectors(5), 0s));
+    std::atomic<pid_t> tid{0};
+    std::thread sleeper([&] {
+        tid = ::gettid();
+        CHECK(pair.server.wait(vectors(6), 60s));
+    });
+    while (tid == 0) std::this_thread::yield();
+    wait_thread_asleep(::getpid(), tid);
+    pair.server.ring(0, 6, 1);
+    sleeper.join();
+}
+
+TEST_CASE("Deadlines end a wait, not before their time", "[soft][doorbell][deadline]") {
+    const soft_room room;
+    soft_pair pair(room);
+    const std::uint64_t start = now_ns();
+    CHECK_FALSE(pair.server.wait(vectors(1), 30ms));
+    CHECK(now_ns() - start >= 30'000'000);
+    CHECK_FALSE(pair.server.wait(vectors(1), -1s));
+    ipcdoor_event untouched{1, 2, 3};
+    CHECK(ipcdoor_wait(pair.server.get(), 2, 0, &untouched) == -ETIMEDOUT);
+    CHECK(untouched.count == 2);
+}
+
+TEST_CASE("Slots, vectors and generations out of range are refused", "[soft][doorbell]") {
+    const soft_room room;
+    soft_pair pair(room);
+    ipcdoor_endpoint* client = pair.client.get();
+    CHECK(ipcdoor_ring(client, 2, 0, 1, 0) == -EINVAL);
+    CHECK(ipcdoor_ring(client, 0xffffffff, 0, 1, 0) == -EINVAL);
+    CHECK(ipcdoor_ring(client, 0, 0, 0, 0) == -EINVAL);
+    CHECK(ipcdoor_ring(client, 0, 0, 64, 0) == -EINVAL);
+    CHECK(ipcdoor_wait(client, 0, 0, nullptr) == -EINVAL);
+    CHECK(ipcdoor_ring(client, 0, 2, 1, 0) == -ESTALE);
+    CHECK(ipcdoor_ring(client, 0, 1, 1, 0) == 0);
+    CHECK(ipcdoor_slot_memory(client, 2) == nullptr);
+    CHECK(errno == EINVAL);
+}
+
+TEST_CASE("The doorbell's descriptor is readable just while a vector is pending",
+          "[soft][doorbell][poll]") {
+    const soft_room room;
+    soft_pair pair(room);
+    const int fd = pair.server.fd();
+    CHECK_FALSE(is_readable(fd));
+    for (int round = 0; round < 3; ++round) {
+        pair.client.ring(0, 1);
+        pair.client.ring(0, 2);
+        CHECK(is_readable(fd));
+        CHECK(pair.server.wait(vectors(1), 0s));
+        CHECK(is_readable(fd));
+        CHECK(pair.server.wait(vectors(2), 0s));
+        CHECK_FALSE(is_readable(fd));
+    }
+    pair.client.close();
+    CHECK(is_readable(fd));
+}
+
+TEST_CASE("A wait is interrupted by a signal handler, and the C++ call goes on",
+          "[soft][doorbell]") {
+    const soft_room room;
+    soft_pair pair(room);
+    struct sigaction action {};
+    action.sa_handler = [](int) {};
+    struct sigaction before {};
+    REQUIRE(::sigaction(SIGUSR1, &action, &before) == 0);
+
+    std::atomic<int> result{0};
+    std::atomic<bool> done{false};
+    std::thread waiter([&] {
+        result = ipcdoor_wait(pair.server.get(), 2, IPCDOOR_NO_DEADLINE, nullptr);
+        done = true;
+    });
+    while (!done) {
+        ::pthread_kill(waiter.native_handle(), SIGUSR1);
+        std::this_thread::sleep_for(1ms);
+    }
+    waiter.join();
+    CHECK(result == -EINTR);
+    ::sigaction(SIGUSR1, &before, nullptr);
+}
+
+TEST_CASE("Rings of several threads and processes are all counted, once",
+          "[soft][doorbell][counts]") {
+    constexpr std::uint64_t rings = 20'000;
+    constexpr int threads = 2;
+    constexpr int ringers = 3;
+    const soft_room room;
+    ipcdoor::door door = room.door();
+    ipcdoor::endpoint target = door.create("counts", {.slots = 1 + ringers});
+    std::vector<child> children;
+    gate start;
+    for (int i = 0; i < ringers; ++i)
+        children.emplace_back([&] {
+            ipcdoor::endpoint own = room.door().attach("counts");
+            start.wait();
+            std::vector<std::thread> ringing;
+            for (int t = 0; t < threads; ++t)
+                ringing.emplace_back([&, t] {
+                    for (std::uint64_t n = 0; n < rings; ++n)
+                        own.ring(0, static_cast<std::uint32_t>(1 + (n + t) % 63), n);
+                });
+            for (std::thread& thread : ringing) thread.join();
+            return 0;
+        });
+
+    std::atomic<std::uint64_t> taken{0};
+    const std::uint64_t all = rings * threads * ringers;
+    std::vector<std::thread> waiters;
+    // Each takes a part of the vectors; none may be left asleep.
+    for (const std::uint64_t mask : {vectors(1, 2, 3), ~vectors(0, 1, 2, 3), ~vectors(0)})
+        waiters.emplace_back([&, mask] {
+            while (taken < all)
+                if (const auto event = target.wait(mask, 20ms)) taken += event->count;
+        });
+    start.open();
+    for (child& each : children) CHECK(each.wait().exited());
+    for (std::thread& each : waiters) each.join();
+    CHECK(taken == all);
+    CHECK_FALSE(target.wait(~vectors(0), 0s));
+}
+
+TEST_CASE("The counters of a slot say what was rung there", "[soft][doorbell][state]") {
+    const soft_room room;
+    soft_pair pair(room);
+    for (int i = 0; i < 5; ++i) pair.client.ring(0, 9);
+    pair.server.ring(0, 9);
+    for (const ipcdoor::endpoint* side : {&pair.server, &pair.client}) {
+        const auto state = side->slot_state(0);
+        CHECK(state.state == IPCDOOR_SLOT_ALIVE);
+        CHECK(state.generation == 1);
+        CHECK(state.rung[9] == 6);
+        CHECK(state.rings == 6);
+    }
+}
+
+TEST_CASE("No waiter is stuck in a ping-pong that sleeps at every turn",
+          "[soft][doorbell][wakeup]") {
+    constexpr std::uint64_t turns = 20'000;
+    const soft_room room;
+    ipcdoor::door door = room.door();
+    ipcdoor::listener listener = door.listen("turns");
+    child other([&] {
+        ipcdoor::endpoint end = room.door().connect("turns", 60s);
+        for (std::uint64_t n = 0; n < turns; ++n) {
+            const auto event = end.wait(vectors(1), 60s);
+            EXPECT_CHILD(event && event->value == n);
+            end.ring(0, 2, n);
+        }
+        return 0;
+    });
+    ipcdoor::endpoint end = listener.accept(60s);
+    for (std::uint64_t n = 0; n < turns; ++n) {
+        const auto event = end.ring_wait(1, 1, n, vectors(2), 60s);
+        REQUIRE(event);
+        REQUIRE(event->value == n);
+    }
+    CHECK(other.wait().exited());
+}
+
+TEST_CASE("A bound signal reaches the thread that bound it, with value and sender",
+          "[soft][signal]") {
+    const soft_room room;
+    soft_pair pair(room);
+    const int signo = SIGRTMIN + 3;
+    sigset_t wanted;
+    ::sigemptyset(&wanted);
+    ::sigaddset(&wanted, signo);
+    sigset_t before;
+    ::pthread_sigmask(SIG_BLOCK, &wanted, &before);
+
+    REQUIRE(ipcdoor_bind_signal(pair.server.get(), signo, vectors(4)) == 0);
+    pair.client.ring(0, 5, 1);  // not of the mask
+    pair.client.ring(0, 4, 0x1234567890);
+    siginfo_t about{};
+    const timespec patience{60, 0};
+    REQUIRE(::sigtimedwait(&wanted, &about, &patience) == signo);
+    CHECK(about.si_code == SI_QUEUE);
+    CHECK(reinterpret_cast<std::uintptr_t>(about.si_value.sival_ptr) == 0x1234567890);
+    CHECK(about.si_pid == ::getpid());
+
+    REQUIRE(ipcdoor_bind_signal(pair.server.get(), 0, 0) == 0);
+    pair.client.ring(0, 4, 1);
+    const timespec none{0, 0};
+    CHECK(::sigtimedwait(&wanted, &about, &none) == -1);
+    CHECK(ipcdoor_bind_signal(pair.server.get(), SIGKILL, 1) == -EINVAL);
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: MIT
+// Names of the software back end: who may make, find and take them.
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "support/catch.hpp"
+#include "support/process.hpp"
+#include "unit/soft_room.hpp"
+
+using namespace ipcdoor::test;
+
+namespace {
+
+constexpr uid_t alice = 12001;
+constexpr uid_t bob = 12002;
+
+}  // namespace
+
+TEST_CASE("URIs that make no sense are refused, each with its error", "[soft][uri]") {
+    const auto open = [](const char* uri) {
+        return error_of([&] { const ipcdoor::door door(uri); });
+    };
+    CHECK(open("nonsense") == EINVAL);
+    CHECK(open("soft:relative") == EINVAL);
+    CHECK(open("local:/dev/ipcdoor0") == EINVAL);
+    CHECK(open("door:") == EINVAL);
+    CHECK(open("ivshmem:/run/x.sock") == EPROTONOSUPPORT);
+    CHECK(open("door:/dev/ipcdoor-that-is-not") == ENODEV);
+    CHECK(open("door:/dev/null") == ENODEV);
+    CHECK(open("soft:/nonexistent/directory") == ENOENT);
+    CHECK(std::string(ipcdoor_error()).find("/nonexistent/directory") != std::string::npos);
+}
+
+TEST_CASE("The environment chooses the door and the runtime directory", "[soft][uri]") {
+    const soft_room room;
+    child other([&] {
+        ::setenv("IPCDOOR_URI", "soft:", 1);
+        ::setenv("IPCDOOR_RUNTIME_DIR", room.path().c_str(), 1);
+        ipcdoor::door door;
+        EXPECT_CHILD(door.backend() == "soft");
+        const ipcdoor::listener listener = door.listen("name");
+        EXPECT_CHILD(room.names(::geteuid()) == 2);
+        return 0;
+    });
+    CHECK(other.wait().exited());
+}
+
+TEST_CASE("Malformed names are refused", "[soft][names]") {
+    const soft_room room;
+    ipcdoor::door door = room.door();
+    for (const char* name : {"", ".hidden", "a b", "a/b", "../x", "1/../x", "-1/x", "1/", "/x",
+                             "4294967295/x", "99999999999/x", "x\n",
+                             "0123456789012345678901234567890123456789012345678901234567890123"}) {
+        INFO(name);
+        CHECK(error_of([&] { (void)door.listen(name); }) == EINVAL);
+        CHECK(error_of([&] { (void)door.connect(name, 0s); }) == EINVAL);
+        CHECK(error_of([&] { (void)door.attach(name); }) == EINVAL);
+    }
+    CHECK(room.names(::geteuid()) == 0);
+}
+
+TEST_CASE("A name has one owner at a time, and is free after it", "[soft][names]") {
+    const soft_room room;
+    ipcdoor::door door = room.door();
+    ipcdoor::listener first = door.listen("taken");
+    CHECK(error_of([&] { (void)door.listen("taken"); }) == EADDRINUSE);
+    CHECK(error_of([&] { (void)door.create("taken"); }) == EEXIST);
+    CHECK(error_of([&] { (void)door.attach("taken"); }) == EPROTOTYPE);
+    first.close();
+    CHECK(room.names(::geteuid()) == 0);
+    CHECK(error_of([&] { (void)door.connect("taken", 0s); }) == ENOENT);
+
+    ipcdoor::endpoint segment = door.create("taken");
+    CHECK(error_of([&] { (void)door.create("taken"); }) == EEXIST);
+    CHECK(error_of([&] { (void)door.listen("taken"); }) == EADDRINUSE);
+    CHECK(error_of([&] { (void)door.connect("taken", 0s); }) == EPROTOTYPE);
+    segment.close();
+    CHECK(room.names(::geteuid()) == 0);
+    CHECK(error_of([&] { (void)door.attach("taken"); }) == ENOENT);
+}
+
+TEST_CASE("What a killed process leaves behind is in nobody's way", "[soft][names][death]") {
+    const soft_room room;
+    gate ready;
+    child victim([&] {
+        ipcdoor::door door = room.door();
+        const ipcdoor::listener listener = door.listen("listener");
+        const ipcdoor::endpoint segment = door.create("segment", {.slots = 4});
+        ready.open();
+        ::pause();
+        return 0;
+    });
+    ready.wait();
+    ipcdoor::door door = room.door();
+    CHECK(error_of([&] { (void)door.listen("listener"); }) == EADDRINUSE);
+    CHECK(error_of([&] { (void)door.create("segment"); }) == EEXIST);
+    victim.kill();
+    victim.wait();
+    CHECK(room.names(::geteuid()) == 3);
+
+    CHECK(error_of([&] { (void)door.connect("listener", 0s); }) == ENOENT);
+    CHECK(error_of([&] { (void)door.attach("segment"); }) == ENOENT);
+    const ipcdoor::listener listener = door.listen("listener");
+    const ipcdoor::endpoint segment = door.create("segment");
+    CHECK(segment.info().slots == 2);
+}
+
+TEST_CASE("A fork()ed child that outlives its parent does not keep the parent's names",
+          "[soft][names][death][fork]") {
+    const soft_room room;
+    gate ready;
+    gate done;
+    shared<std::atomic<pid_t>> orphan;
+    child parent([&] {
+        ipcdoor::door door = room.door();
+        const ipcdoor::listener listener = door.listen("listener");
+        const ipcdoor::endpoint segment = door.create("segment");
+        const pid_t pid = ::fork();
+        if (pid == 0) {
+            ready.open();
+            done.wait();
+            ::_exit(0);
+        }
+        *orphan = pid;
+        ::pause();
+        return 0;
+    });
+    ready.wait();
+    parent.kill();
+    parent.wait();
+    ipcdoor::door door = room.door();
+    CHECK(error_of([&] { (void)door.connect("listener", 0s); }) == ENOENT);
+    CHECK(error_of([&] { (void)door.listen("listener"); }) == 0);
+    CHECK(error_of([&] { (void)door.attach("segment"); }) == ENOENT);
+    CHECK(error_of([&] { (void)door.create("segment"); }) == 0);
+    done.open();
+}
+
+TEST_CASE("Users have names of their own, and root serves those who have none",
+          "[soft][names][users]") {
+    if (skipped_without_root()) return;
+    const soft_room room(01777);
+    ipcdoor::door door = room.door();
+    ipcdoor::listener roots = door.listen("service", {.mode = 0666});
+    gate ready;
+    gate done;
+    child owner = child::as_user(alice, [&] {
+        ipcdoor::door own = room.door();
+        EXPECT_CHILD(error_of([&] { (void)own.listen("0/service"); }) == EPERM);
+        const ipcdoor::listener listener = own.listen("service", {.mode = 0600});
+        ready.open();
+        done.wait();
+        return 0;
+    });
+    ready.wait();
+    child visitor = child::as_user(bob, [&] {
+        ipcdoor::door own = room.door();
+        // Alice's is hers alone; a bare label is root's.
+        EXPECT_CHILD(error_of([&] { (void)own.connect("12001/service", 1s); }) == EACCES);
+        const ipcdoor::endpoint end = own.connect("service", 60s);
+        EXPECT_CHILD(end.peer_info(0).uid == 0);
+        EXPECT_CHILD(error_of([&] { (void)own.connect("12002/service", 0s); }) == ENOENT);
+        return 0;
+    });
+    const ipcdoor::endpoint served = roots.accept(60s);
+    CHECK(served.peer_info(1).uid == bob);
+    CHECK(served.peer_info(1).gid == bob);
+    CHECK(served.peer_info(1).pid == visitor.pid());
+    CHECK(visitor.wait().exited());
+    done.open();
+    CHECK(owner.wait().exited());
+}
+
+TEST_CASE("A segment's mode decides who attaches, and who may write",
+          "[soft][names][users]") {
+    if (skipped_without_root()) return;
+    const soft_room room(01777);
+    ipcdoor::door door = room.door();
+    const ipcdoor::endpoint closed = door.create("closed", {.data_bytes = 4096, .mode = 0600});
+    const ipcdoor::endpoint readable =
+        door.create("readable", {.data_bytes = 4096, .slots = 3, .mode = 0644});
+    readable.data()[0] = std::byte{42};
+    child visitor = child::as_user(bob, [&] {
+        ipcdoor::door own = room.door();
+        EXPECT_CHILD(error_of([&] { (void)own.attach("closed"); }) == EACCES);
+        EXPECT_CHILD(error_of([&] { (void)own.attach("closed", {.read_only = true}); }) == EACCES);
+        EXPECT_CHILD(error_of([&] { (void)own.attach("readable"); }) == EACCES);
+        ipcdoor::endpoint end = own.attach("readable", {.read_only = true});
+        EXPECT_CHILD(end.info().rights == IPCDOOR_RIGHT_READ);
+        EXPECT_CHILD(end.data()[0] == std::byte{42});
+        EXPECT_CHILD(error_of([&] { end.grow(4096); }) == EACCES);
+        end.ring(0, 1, 7);
+        return 0;
+    });
+    CHECK(visitor.wait().exited());
+    ipcdoor::endpoint& ringed = const_cast<ipcdoor::endpoint&>(readable);
+    const auto event = ringed.wait(ipcdoor::vectors(1), 0s);
+    REQUIRE(event);
+    CHECK(event->value == 7);
+    CHECK(readable.peer_info(1).uid == bob);
+}
+
+TEST_CASE("Directories that others could tamper with are not trusted", "[soft][names]") {
+    SECTION("a runtime directory that others may write and that is not sticky") {
+        const soft_room room(0777);
+        CHECK(error_of([&] { (void)room.door(); }) == EACCES);
+    }
+    SECTION("a user's directory that is a link") {
+        const soft_room room;
+        const soft_room elsewhere;
+        const std::string entry = room.path() + "/" + std::to_string(::geteuid());
+        REQUIRE(::symlink(elsewhere.path().c_str(), entry.c_str()) == 0);
+        ipcdoor::door door = room.door();
+        CHECK(error_of([&] { (void)door.listen("name"); }) != 0);
+        CHECK(std::filesystem::is_empty(elsewhere.path()));
+    }
+    SECTION("a user's directory that others may write") {
+        const soft_room room;
+        const std::string entry = room.path() + "/" + std::to_string(::geteuid());
+        std::filesystem::create_directory(entry);
+        ::chmod(entry.c_str(), 0777);
+        ipcdoor::door door = room.door();
+        CHECK(error_of([&] { (void)door.listen("name"); }) == EACCES);
+    }
+    SECTION("a user's directory that another user made") {
+        if (skipped_without_root()) return;
+        const soft_room room(01777);
+        const std::string entry = room.path() + "/" + std::to_string(alice);
+        std::filesystem::create_directory(entry);
+        REQUIRE(::chown(entry.c_str(), bob, bob) == 0);
+        child visitor = child::as_user(alice, [&] {
+            ipcdoor::door own = room.door();
+            EXPECT_CHILD(error_of([&] { (void)own.listen("name"); }) == EACCES);
+            return 0;
+        });
+        CHECK(visitor.wait().exited());
+    }
+}
