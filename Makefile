@@ -80,6 +80,16 @@ test: ## run all tests: natively, under sanitizers, and in guests
 shell: kmod ## an interactive guest with the module loaded
 	@qemu/shell $(if $(K),--kernel $(K))
 
+.PHONY: lint
+lint: ## static checks: shell, sparse, checkpatch, clang-format, clang-tidy
+	@tools/setup --lint
+	@IPCDOOR_BUILD=$(BUILD) tools/lint $(LINT)
+
+.PHONY: format
+format: ## put the C++ sources into the project's format
+	@tools/setup --lint
+	git ls-files 'userlib/*.[ch]pp' 'tools/*.[ch]pp' 'tests/*.[ch]pp' 'userlib/*.h' | xargs clang-format -i
+
 .PHONY: install
 install:: ## install library, headers and tools (PREFIX, DESTDIR)
 

@@ -29,7 +29,7 @@ static ssize_t selftest_write(struct file *file, const char __user *buffer,
 	if (!strcmp(name, "warn")) {
 		WARN(1, "planted warning\n");
 	} else if (!strcmp(name, "oops")) {
-		*(volatile int *)8 = 1;
+		WRITE_ONCE(*(int *)8, 1);
 	} else if (!strcmp(name, "atomic")) {
 		spin_lock(&lock);
 		schedule_timeout_interruptible(1);
