@@ -132,13 +132,16 @@ TEST_CASE("A killed peer wakes those who wait for it", "[soft][segment][death]")
     }
     SECTION("in a connection, by EPIPE, once all was taken") {
         ipcdoor::listener listener = door.listen("mortal");
+        gate rung;
         child peer([&] {
             ipcdoor::endpoint end = room.door().connect("mortal", 60s);
             end.ring(0, 9);
+            rung.open();
             (void)end.wait(vectors(1));
             return 0;
         });
         ipcdoor::endpoint own = listener.accept(60s);
+        rung.wait();
         std::vector<std::thread> waiters;
         std::atomic<int> told{0};
         for (int i = 0; i < 3; ++i)
