@@ -35,6 +35,7 @@ class waiting_thread {
     ~waiting_thread() {
         if (thread_.joinable()) thread_.join();
     }
+    pid_t tid() const { return tid_; }
     bool done() const { return done_; }
     const wait_result& join() {
         thread_.join();
@@ -439,14 +440,7 @@ TEST_CASE("WAIT is EINTR without SA_RESTART, and goes on with it", "[uapi][wait]
         INFO("sa_flags " << flags);
         install_handler(SIGUSR1, flags);
         waiting_thread waiter(a, bit(5), IPCDOOR_WAIT_ACK);
-        REQUIRE(::kill(::getpid(), 0) == 0);
-        // the only thread that does not block the signal
-        sigset_t one;
-        sigemptyset(&one);
-        sigaddset(&one, SIGUSR1);
-        ::pthread_sigmask(SIG_BLOCK, &one, nullptr);
-        ::kill(::getpid(), SIGUSR1);
-        ::pthread_sigmask(SIG_UNBLOCK, &one, nullptr);
+        ::syscall(SYS_tgkill, ::getpid(), waiter.tid(), SIGUSR1);
         if (flags == SA_RESTART) {
             std::this_thread::sleep_for(std::chrono::milliseconds(20));
             CHECK_FALSE(waiter.done());
