@@ -15,6 +15,8 @@ JOBS ?= $(shell nproc)
 K ?=
 
 override V := $(BUILD)/$(VARIANT)
+# The scripts look for what was built there, too.
+export IPCDOOR_BUILD := $(abspath $(BUILD))
 
 ifeq ($(origin CC),default)
 CC := gcc
@@ -37,8 +39,9 @@ else
 $(error VARIANT is plain, asan or tsan, not '$(VARIANT)')
 endif
 
-# Several sub-makes at once only where the user has not said how many.
-SUBMAKE = +$(MAKE) --no-print-directory $(if $(filter -j% --jobserver-auth=% --jobserver-fds=%,$(MAKEFLAGS)),,-j$(JOBS))
+# For run and test: quiet (VERBOSE=1: not), and several jobs where the user has not
+# said how many.
+SUBMAKE = +@$(MAKE) $(if $(VERBOSE),,-s) --no-print-directory $(if $(filter -j% --jobserver-auth=% --jobserver-fds=%,$(MAKEFLAGS)),,-j$(JOBS))
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
@@ -60,9 +63,10 @@ setup: ## install the packages that are missing (the only step that needs root)
 .PHONY: run
 run: ## boot a guest and measure interrupt latency in it; results in $(OUT)/
 	@tools/setup
+	@echo "building"
 	$(SUBMAKE) kmod tools
 	@mkdir -p $(OUT)
-	@qemu/run $(if $(K),--kernel $(K)) --cpus 2 --add $(BUILD)/plain/tools/irqbench \
+	@qemu/run $(if $(K),--kernel $(K)) --cpus 2 --timeout 600 --add $(BUILD)/plain/tools/irqbench \
 		--get /tmp/irqbench.json=$(OUT)/irqbench.json \
 		--get /tmp/irqbench.html=$(OUT)/irqbench.html \
 		-- irqbench run --json /tmp/irqbench.json --html /tmp/irqbench.html
@@ -71,10 +75,11 @@ run: ## boot a guest and measure interrupt latency in it; results in $(OUT)/
 .PHONY: test
 test: ## run all tests: natively, under sanitizers, and in guests
 	@tools/setup
+	@echo "building: plain, asan, tsan"
 	$(SUBMAKE) all
 	$(SUBMAKE) VARIANT=asan $(BUILD)/asan/tests/unit
 	$(SUBMAKE) VARIANT=tsan $(BUILD)/tsan/tests/unit
-	@IPCDOOR_BUILD=$(abspath $(BUILD)) tests/run $(if $(K),--kernel $(K)) $(TESTS)
+	@tests/run $(if $(K),--kernel $(K)) $(TESTS)
 
 .PHONY: shell
 shell: kmod ## an interactive guest with the module loaded
@@ -83,7 +88,7 @@ shell: kmod ## an interactive guest with the module loaded
 .PHONY: lint
 lint: ## static checks: shell, sparse, checkpatch, clang-format, clang-tidy
 	@tools/setup --lint
-	@IPCDOOR_BUILD=$(BUILD) tools/lint $(LINT)
+	@tools/lint $(LINT)
 
 .PHONY: format
 format: ## put the C++ sources into the project's format
@@ -106,4 +111,4 @@ help: ## this list
 	@sed -nE 's/^([a-z][a-z -]*)::?[^=#]*## (.*)/  \1\t\2/p' Makefile */build.mk | sed 's/\$$(OUT)/$(OUT)/' | \
 		awk -F '\t' '{ printf "%-12s %s\n", $$1, $$2 }'
 	@echo
-	@echo "  variables: VARIANT=plain|asan|tsan K=KERNEL KDIR=HEADERS BUILD OUT PREFIX DESTDIR JOBS CI"
+	@echo "  variables: VARIANT=plain|asan|tsan K=KERNEL KDIR=HEADERS BUILD OUT PREFIX DESTDIR JOBS CI VERBOSE"

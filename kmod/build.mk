@@ -13,4 +13,4 @@ KMOD_SOURCES := $(sort $(shell find kmod -name '*.[chS]' -o -name 'Kbuild*'))
 
 .PHONY: kmod
 kmod: ## build the module (K=NAME of qemu/kernels, or KDIR=headers)
-	@kmod/build "$(BUILD)/kmod" "$(K)" "$(KDIR)" $(KMOD_SOURCES)
+	+@kmod/build "$(BUILD)/kmod" "$(K)" "$(KDIR)" $(KMOD_SOURCES)
