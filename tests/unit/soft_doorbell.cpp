@@ -156,7 +156,8 @@ TEST_CASE("Rings of several threads and processes are all counted, once",
         });
     ipcdoor::endpoint shared_end = door.attach("counts");
     std::vector<std::thread> ringing;
-    for (unsigned i = 0; i < threads; ++i) ringing.emplace_back([&, i] { ring_all(shared_end, i); });
+    for (unsigned i = 0; i < threads; ++i)
+        ringing.emplace_back([&, i] { ring_all(shared_end, i); });
 
     std::atomic<std::uint64_t> taken{0};
     std::atomic<bool> all_rung{false};

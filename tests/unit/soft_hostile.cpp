@@ -89,11 +89,14 @@ void replace_slot(offer& told, std::uint64_t bytes, int seals) {
 }
 
 const lie lies[] = {
-    {"no files", [](offer& o) { o.slot_file.reset(); o.data_file.reset(); }},
+    {"no files",
+     [](offer& o) {
+         o.slot_file.reset();
+         o.data_file.reset();
+     }},
     {"a file too few", [](offer& o) { o.data_file.reset(); }},
     {"a file too many", [](offer& o) { o.extra_files = 1; }},
-    {"a slot without seals",
-     [](offer& o) { replace_slot(o, shape.slot_file_bytes(), 0); }},
+    {"a slot without seals", [](offer& o) { replace_slot(o, shape.slot_file_bytes(), 0); }},
     {"a slot that can shrink",
      [](offer& o) { replace_slot(o, shape.slot_file_bytes(), slot_seals & ~F_SEAL_SHRINK); }},
     {"a slot that others may write",
@@ -110,8 +113,7 @@ const lie lies[] = {
      }},
     {"a device for a slot",
      [](offer& o) { o.slot_file = sys::unique_fd(sys::open_at(AT_FDCWD, "/dev/zero", O_RDWR)); }},
-    {"data without seals",
-     [](offer& o) { o.data_file = sys::unique_fd(memory_file(page, 0)); }},
+    {"data without seals", [](offer& o) { o.data_file = sys::unique_fd(memory_file(page, 0)); }},
     {"data too small",
      [](offer& o) { o.data_file = sys::unique_fd(memory_file(0, F_SEAL_SHRINK | F_SEAL_GROW)); }},
     {"data that cannot be written",
@@ -139,8 +141,7 @@ struct raw_client {
 
 }  // namespace
 
-TEST_CASE("A listener turns away clients that lie, and serves the next one",
-          "[soft][hostile]") {
+TEST_CASE("A listener turns away clients that lie, and serves the next one", "[soft][hostile]") {
     const soft_room room;
     ipcdoor::door door = room.door();
     ipcdoor::listener listener = door.listen("victim", {.slot_bytes = page, .data_bytes = page});
@@ -283,8 +284,13 @@ TEST_CASE("A peer that writes nonsense into its pages harms its own rings only",
     SECTION("signals that cannot be bound, and threads that are not its own") {
         const std::uint32_t thread = static_cast<std::uint32_t>(::gettid());
         for (const auto& [signo, target] :
-             {std::pair<std::uint32_t, std::uint32_t>{SIGKILL, thread}, {SIGSTOP, thread},
-              {0, thread}, {65, thread}, {~0U, thread}, {SIGTERM, 0}, {SIGTERM, ~0U},
+             {std::pair<std::uint32_t, std::uint32_t>{SIGKILL, thread},
+              {SIGSTOP, thread},
+              {0, thread},
+              {65, thread},
+              {~0U, thread},
+              {SIGTERM, 0},
+              {SIGTERM, ~0U},
               {SIGTERM, 1}}) {
             head.signal_number = signo;
             head.signal_thread = target;

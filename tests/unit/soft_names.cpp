@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Names of the software back end: who may make, find and take them.
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-#include <fstream>
+#include <atomic>
+#include <filesystem>
+#include <string>
 
 #include "support/catch.hpp"
 #include "support/process.hpp"
@@ -107,6 +110,27 @@ TEST_CASE("What a killed process leaves behind is in nobody's way", "[soft][name
     CHECK(segment.info().slots == 2);
 }
 
+TEST_CASE("A name that its own user may not use is found dead or alive too",
+          "[soft][names][death][users]") {
+    if (skipped_without_root()) return;
+    const soft_room room(01777);
+    child user = child::as_user(alice, [&] {
+        ipcdoor::door door = room.door();
+        // _exit() closes nothing in order.
+        const pid_t pid = ::fork();
+        if (pid == 0) {
+            const ipcdoor::listener listener = room.door().listen("group", {.mode = 0060});
+            ::_exit(error_of([&] { (void)room.door().listen("group"); }) == EADDRINUSE ? 0 : 1);
+        }
+        int status = 0;
+        EXPECT_CHILD(::waitpid(pid, &status, 0) == pid && status == 0);
+        EXPECT_CHILD(room.names(alice) == 2);
+        EXPECT_CHILD(error_of([&] { (void)door.listen("group"); }) == 0);
+        return 0;
+    });
+    CHECK(user.wait().exited());
+}
+
 TEST_CASE("A fork()ed child that outlives its parent does not keep the parent's names",
           "[soft][names][death][fork]") {
     const soft_room room;
@@ -173,8 +197,7 @@ TEST_CASE("Users have names of their own, and root serves those who have none",
     CHECK(owner.wait().exited());
 }
 
-TEST_CASE("A segment's mode decides who attaches, and who may write",
-          "[soft][names][users]") {
+TEST_CASE("A segment's mode decides who attaches, and who may write", "[soft][names][users]") {
     if (skipped_without_root()) return;
     const soft_room room(01777);
     ipcdoor::door door = room.door();

@@ -145,7 +145,8 @@ TEST_CASE("A killed peer wakes those who wait for it", "[soft][segment][death]")
         std::vector<std::thread> waiters;
         std::atomic<int> told{0};
         for (int i = 0; i < 3; ++i)
-            waiters.emplace_back([&] { told += error_of([&] { (void)own.wait(2, 60s); }) == EPIPE; });
+            waiters.emplace_back(
+                [&] { told += error_of([&] { (void)own.wait(2, 60s); }) == EPIPE; });
         peer.kill();
         for (std::thread& each : waiters) each.join();
         CHECK(told == 3);

@@ -12,10 +12,22 @@
 
 namespace irqbench {
 
+// What a round trip costs hangs on what the scheduler does with the answering side, which has just
+// woken the caller. Both happen with every method, so both are measured.
+enum class handover {
+    both_sleep,   // it runs on and sleeps: two sleeps and two wake-ups a round trip
+    preempted,    // the caller pushes it off the CPU before it can: one of each. The scheduler does
+                  // so while the caller has had less of the CPU, as right after a fork; here the
+                  // answering side is made to run for a while before
+};
+
 struct instruction_figure {
-    std::string path;                 // what was called, such as "ipcdoor ioctl, direct"
-    spread per_round_trip;            // over the repetitions
-    double voluntary_switches = 0;    // of the caller, per round trip: it really slept
+    std::string path;           // what was called, such as "ioctl:direct"
+    handover how;
+    spread per_round_trip;      // over the repetitions
+    // Times a round trip, of the calling and the answering side: the proof of the above.
+    double slept[2] = {};
+    double preempted[2] = {};
 };
 
 struct instruction_report {

@@ -17,11 +17,16 @@ constexpr std::uint64_t second_ns = 1'000'000'000U;
 constexpr std::uint64_t meeting_timeout_ns = 15 * second_ns;
 constexpr std::uint64_t idle_timeout_ns = 3600 * second_ns;
 
-long voluntary_switches()
+rusage own_usage()
 {
     rusage usage{};
     getrusage(RUSAGE_THREAD, &usage);
-    return usage.ru_nvcsw;
+    return usage;
+}
+
+long voluntary_switches()
+{
+    return own_usage().ru_nvcsw;
 }
 
 template <std::size_t N>
@@ -32,7 +37,8 @@ void keep_text(char (&to)[N], const char* from)
 
 }  // namespace
 
-pair::pair(method_list methods, int priority) : methods_(std::move(methods)), priority_(priority)
+pair::pair(method_list methods, int waiter_priority, int ringer_priority)
+    : methods_(std::move(methods)), priorities_{ringer_priority, waiter_priority}
 {
     if (methods_.size() > max_methods)
         throw std::logic_error("more methods than the pair has room for");
@@ -115,7 +121,8 @@ std::span<const sample> pair::run(const batch_order& order)
     return {a.samples, a.done.load()};
 }
 
-pair::counted pair::run_counted(std::uint32_t method, std::uint32_t round_trips, int cpu)
+pair::counted pair::run_counted(std::uint32_t method, std::uint32_t round_trips, int cpu,
+                                std::uint64_t handicap_ns)
 {
     batch_order order;
     order.method = method;
@@ -123,6 +130,7 @@ pair::counted pair::run_counted(std::uint32_t method, std::uint32_t round_trips,
     order.samples = round_trips;
     order.ringer_cpu = order.waiter_cpu = cpu;
     order.counted = true;
+    order.handicap_ns = handicap_ns;
     run(order);
     return area_->count;
 }
@@ -132,8 +140,7 @@ int pair::serve(side s)
     side_status& status = area_->of_side[static_cast<int>(s)];
     try {
         set_timer_slack_ns(1);
-        if (priority_ > 0)
-            set_fifo(s == side::waiter ? priority_ : std::max(1, priority_ - 1));
+        set_fifo(priorities_[static_cast<int>(s)]);
         join_methods(s);
         for (std::uint32_t number = 0;;) {
             if (!wait_while(area_->order, number, idle_timeout_ns))
@@ -178,6 +185,13 @@ void pair::join_methods(side s)
 void pair::carry_out(side s, const batch_order& order)
 {
     pin_to(s == side::ringer ? order.ringer_cpu : order.waiter_cpu);
+    if (order.handicap_ns != 0) {
+        const std::uint64_t until = now_ns() + order.handicap_ns;
+        if (s == side::ringer)
+            sleep_until(until + order.handicap_ns / 8);
+        while (now_ns() < until) {
+        }
+    }
     method& m = *methods_[order.method];
     m.begin_batch();
     if (s == side::ringer)
@@ -185,7 +199,7 @@ void pair::carry_out(side s, const batch_order& order)
         : order.what == measure::one_way ? ring_batch(m, order)
                                          : call_batch(m, order);
     else
-        order.what == measure::one_way ? wait_batch(m) : answer_batch(m);
+        order.what == measure::one_way ? wait_batch(m) : answer_batch(s, m);
 }
 
 // Sleeps for the interval, and if the waiter was not yet back at its wait then, until it is and an
@@ -267,22 +281,32 @@ void pair::call_batch(method& m, const batch_order& order)
 void pair::count_batch(method& m, const batch_order& order)
 {
     area& a = *area_;
-    const long switches = voluntary_switches();
+    const rusage before = own_usage();
     const std::uint64_t start = cycle_counter();
     for (std::uint32_t i = 1; i < order.samples; ++i)
         m.exchange();
     a.last.store(1);
     m.exchange();
     a.count.cycles = cycle_counter() - start;
-    a.count.voluntary_switches = static_cast<std::uint64_t>(voluntary_switches() - switches);
+    count_switches(side::ringer, before);
 }
 
-void pair::answer_batch(method& m)
+void pair::count_switches(side s, const rusage& before)
 {
+    const rusage after = own_usage();
+    const auto i = static_cast<std::size_t>(s);
+    area_->count.slept[i] = static_cast<std::uint64_t>(after.ru_nvcsw - before.ru_nvcsw);
+    area_->count.preempted[i] = static_cast<std::uint64_t>(after.ru_nivcsw - before.ru_nivcsw);
+}
+
+void pair::answer_batch(side s, method& m)
+{
+    const rusage before = own_usage();
     m.receive();
     while (area_->last.load() == 0)
         m.exchange();
     m.send();
+    count_switches(s, before);
 }
 
 }  // namespace irqbench

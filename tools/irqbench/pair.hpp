@@ -5,6 +5,8 @@
 // threads, because that is what IPC is, and because an endpoint belongs to an address space.
 #pragma once
 
+#include <sys/resource.h>
+
 #include <atomic>
 #include <cstdint>
 #include <span>
@@ -26,6 +28,7 @@ struct batch_order {
     int ringer_cpu = 0;
     int waiter_cpu = 0;
     bool counted = false;               // as pair::run_counted()
+    std::uint64_t handicap_ns = 0;      // the waiter runs that long while the ringer sleeps
 };
 
 class pair {
@@ -33,9 +36,8 @@ public:
     static constexpr std::uint32_t max_batch = 8192;
 
     // Prepares, forks and connects; methods that do not exist here go to absent() with the reason.
-    // `priority` is the waiter's SCHED_FIFO priority, the ringer has one less but at least 1;
-    // 0: normal.
-    pair(method_list methods, int priority);
+    // The priorities are SCHED_FIFO's, 0: normal.
+    pair(method_list methods, int waiter_priority, int ringer_priority);
 
     const method& method_at(std::size_t i) const { return *methods_[i]; }
     std::size_t method_count() const { return methods_.size(); }
@@ -49,9 +51,12 @@ public:
     // The same with nothing between the round trips: cycle_counter() around `round_trips` of them.
     struct counted {
         std::uint64_t cycles;
-        std::uint64_t voluntary_switches;   // of the ringer
+        // Of each side: it slept; it was pushed off its CPU by the one it woke.
+        std::uint64_t slept[2];
+        std::uint64_t preempted[2];
     };
-    counted run_counted(std::uint32_t method, std::uint32_t round_trips, int cpu);
+    counted run_counted(std::uint32_t method, std::uint32_t round_trips, int cpu,
+                        std::uint64_t handicap_ns);
 
     static constexpr int stall_s = 20;
 
@@ -90,11 +95,12 @@ private:
     void wait_batch(method& m);
     void call_batch(method& m, const batch_order& order);
     void count_batch(method& m, const batch_order& order);
-    void answer_batch(method& m);
+    void answer_batch(side s, method& m);
+    void count_switches(side s, const rusage& before);
     void await_armed(std::uint32_t index, std::uint64_t interval_ns);
 
     method_list methods_;
-    int priority_;
+    int priorities_[2];   // by side
     shared<area> area_;
     child processes_[2];
 };

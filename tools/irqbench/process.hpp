@@ -32,7 +32,7 @@ private:
     pid_t pid_ = -1;
 };
 
-// All three throw std::system_error; of the calling thread.
+// All of these throw std::system_error; of the calling thread.
 void pin_to(int cpu);
 void set_fifo(int priority);   // 0 leaves the normal policy
 void set_timer_slack_ns(unsigned long ns);

@@ -75,17 +75,11 @@ std::string figures(const histogram& h)
                        n(s.p90), n(s.p99), n(s.p99_9), n(s.max));
 }
 
-std::string handler_places(const stages& by, std::uint64_t count, const parameters& with)
+// The share of handlers that ran on the receiver's own CPU.
+double on_receivers_cpu(const stages& by, std::uint64_t count, const parameters& with)
 {
-    std::string text;
-    for (const auto& [cpu, n] : by.handler_cpus) {
-        if (!text.empty())
-            text += ", ";
-        text += fmt::format("CPU {} {:.1f} %", cpu, percent_of(n, count));
-        if (static_cast<int>(cpu) == with.waiter_cpu)
-            text += " (receiver's)";
-    }
-    return text;
+    const auto it = by.handler_cpus.find(static_cast<unsigned>(with.waiter_cpu));
+    return percent_of(it == by.handler_cpus.end() ? 0 : it->second, count);
 }
 
 void write_sources(writer& w, const run_report& r)
@@ -108,9 +102,9 @@ void write_sources(writer& w, const run_report& r)
         w.line("{:<8}{}", "",
                w.styled("\033[1m", fmt::format("{:<16}{}", "call to user", figures(c->total_ns))));
         w.line("{:<8}{:<16}{}", "", "handler to user", figures(by.handler_to_user_ns));
-        w.line("{:<8}{} samples, {:.1f} % in interrupt, handler on {}", "",
+        w.line("{:<8}{} samples, {:.1f} % in interrupt, {:.1f} % on the receiver's CPU", "",
                grouped(c->total_ns.count()), percent_of(by.in_interrupt, c->total_ns.count()),
-               handler_places(by, c->total_ns.count(), r.with));
+               on_receivers_cpu(by, c->total_ns.count(), r.with));
         if (c->awake != 0 || c->unstamped != 0)
             w.line("{:<8}dropped: {} receiver awake before the ring, {} without its stamps", "",
                    grouped(c->awake), grouped(c->unstamped));
@@ -160,13 +154,12 @@ void write_comparison(writer& w, const run_report& r, const scenario& where)
     const cell* base = r.find("eventfd", method_kind::peer,
                               round_trips ? measure::round_trip : measure::one_way, where);
     w.heading(fmt::format("Comparison, us: {}", where.description()));
-    w.columns(fmt::format("{:<16}{:>8}{:>8}{:>8}{:>9}{}{}", "one way", "p50", "p90", "p99", "max",
-                          round_trips ? fmt::format("{:>13}{:>8}{:>8}", "round p50", "p90", "p99")
-                                      : "",
+    w.columns(fmt::format("{:<15}{:>8}{:>8}{:>8}{:>9}{}{}", "one way", "p50", "p90", "p99", "max",
+                          round_trips ? fmt::format("{:>12}{:>8}", "round p50", "p99") : "",
                           base != nullptr ? "  eventfd=1" : ""));
     const auto n = [](std::uint64_t v) { return us(static_cast<double>(v)); };
     for (const row& x : rows) {
-        std::string text = fmt::format("{:<16}", x.name);
+        std::string text = fmt::format("{:<15}", x.name);
         if (x.one_way != nullptr) {
             const summary s = summarise(x.one_way->total_ns);
             text += fmt::format("{:>8}{:>8}{:>8}{:>9}", n(s.p50), n(s.p90), n(s.p99), n(s.max));
@@ -176,7 +169,7 @@ void write_comparison(writer& w, const run_report& r, const scenario& where)
         const cell* compared = round_trips ? x.round_trip : x.one_way;
         if (round_trips && x.round_trip != nullptr) {
             const summary s = summarise(x.round_trip->total_ns);
-            text += fmt::format("{:>13}{:>8}{:>8}", n(s.p50), n(s.p90), n(s.p99));
+            text += fmt::format("{:>12}{:>8}", n(s.p50), n(s.p99));
         }
         if (base != nullptr && compared != nullptr && base->total_ns.count() != 0)
             text += fmt::format("{:>11.2f}",

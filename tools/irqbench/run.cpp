@@ -354,7 +354,8 @@ run_result measure_all(const options& o)
     if (one_cpu)
         r.notes.push_back("One CPU only: nothing was measured between different CPUs.");
 
-    pair measured(make_methods(o, r.module, r.absent), o.priority);
+    pair measured(make_methods(o, r.module, r.absent), o.priority,
+                  o.priority > 0 ? std::max(1, o.priority - 1) : 0);
     for (absence& a : measured.absent()) {
         if (o.sources_named && source_number(a.method))
             throw std::runtime_error("source " + a.method + ": " + a.reason);

@@ -69,27 +69,32 @@ public:
         peer_slot_ = s == side::waiter ? 1 : 0;
     }
 
-    void begin_batch() override { deadline_ns_ = now_ns() + batch_timeout_ns; }
+    void begin_batch() override
+    {
+        call_ = {};
+        call_.ring.slot = peer_slot_;
+        call_.ring.vector = vector;
+        call_.wait.mask = std::uint64_t{1} << vector;
+        call_.wait.deadline_ns = now_ns() + batch_timeout_ns;
+        call_.wait.flags = IPCDOOR_WAIT_ACK;
+    }
 
     void send() override
     {
-        ipcdoor_ring ring = new_ring();
-        if (ioctl(endpoint_.get(), IPCDOOR_IOC_RING, &ring) < 0)
+        if (ioctl(endpoint_.get(), IPCDOOR_IOC_RING, &call_.ring) < 0)
             throw std::runtime_error(with_errno(name() + ": RING"));
     }
 
     void receive() override
     {
-        ipcdoor_wait wait = new_wait();
-        while (ioctl(endpoint_.get(), IPCDOOR_IOC_WAIT, &wait) < 0)
+        while (ioctl(endpoint_.get(), IPCDOOR_IOC_WAIT, &call_.wait) < 0)
             if (errno != EINTR)
                 throw std::runtime_error(with_errno(name() + ": WAIT"));
     }
 
     void exchange() override
     {
-        ipcdoor_ring_wait both{new_ring(), new_wait()};
-        if (ioctl(endpoint_.get(), IPCDOOR_IOC_RING_WAIT, &both) == 0)
+        if (ioctl(endpoint_.get(), IPCDOOR_IOC_RING_WAIT, &call_) == 0)
             return;
         if (errno != EINTR)
             throw std::runtime_error(with_errno(name() + ": RING_WAIT"));
@@ -97,23 +102,6 @@ public:
     }
 
 private:
-    ipcdoor_ring new_ring() const
-    {
-        ipcdoor_ring ring{};
-        ring.slot = peer_slot_;
-        ring.vector = vector;
-        return ring;
-    }
-
-    ipcdoor_wait new_wait() const
-    {
-        ipcdoor_wait wait{};
-        wait.mask = std::uint64_t{1} << vector;
-        wait.deadline_ns = deadline_ns_;
-        wait.flags = IPCDOOR_WAIT_ACK;
-        return wait;
-    }
-
     std::string path_;
     std::uint32_t source_;
     std::string label_;
@@ -121,7 +109,7 @@ private:
     descriptor listener_;
     descriptor endpoint_;
     std::uint32_t peer_slot_ = 0;
-    std::uint64_t deadline_ns_ = 0;
+    ipcdoor_ring_wait call_{};   // the kernel writes its outputs only: good for every call
 };
 
 }  // namespace
