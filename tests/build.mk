@@ -54,8 +54,18 @@ $(TESTS_STRESS): $(V)/tests/stress/%: $(V)/obj/tests/stress/%.o $(TESTS_HELPER_O
 	@mkdir -p $(@D)
 	$(TESTS_LINK)
 
-$(TESTS_SYSTEM): $(V)/tests/system/%: $(V)/obj/tests/system/src/%.o $(TESTS_HELPER_OBJS) $(TESTS_LIB)
+# The system programs speak raw ioctls too.
+$(TESTS_SYSTEM): $(V)/tests/system/%: $(V)/obj/tests/system/src/%.o $(V)/obj/tests/uapi/uapi.o \
+		$(TESTS_HELPER_OBJS) $(TESTS_LIB)
 	@mkdir -p $(@D)
 	$(TESTS_LINK)
 
 -include $(TESTS_OBJS:.o=.d)
+
+.PHONY: storms
+storms: kmod $(TESTS_SYSTEM) ## the storms in full: 1,000 kills, ten million rings by each source
+	IPCDOOR_BUILD=$(abspath $(BUILD)) tests/system/kill-storm.sh
+	for source in msi ipi timer direct; do \
+		IPCDOOR_BUILD=$(abspath $(BUILD)) IPCDOOR_TEST_SOURCE=$$source \
+			IPCDOOR_TEST_RINGS=10000000 tests/system/ring-storm.sh || exit 1; \
+	done
