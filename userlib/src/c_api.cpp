@@ -134,8 +134,9 @@ int bad_vector() { return fail(EINVAL, "vectors 1 to 63 can be rung; 0 is the ke
 int bad_mask() { return fail(EINVAL, "the mask is empty: nothing could end the wait"); }
 int bad_handle(const ipcdoor_endpoint* endpoint) {
     return endpoint == nullptr ? fail(EINVAL, "the handle is null")
-                               : fail(EPERM, "the endpoint belongs to the parent process: open "
-                                             "one in this process");
+                               : fail(EPERM,
+                                      "the endpoint belongs to the parent process: open "
+                                      "one in this process");
 }
 
 bool usable(const ipcdoor_endpoint* endpoint) {
@@ -259,8 +260,7 @@ int ipcdoor_attach(ipcdoor_door* door, const struct ipcdoor_attach_options* give
     });
 }
 
-int ipcdoor_attach_fd(ipcdoor_door* door, int fd, uint32_t read_only,
-                      ipcdoor_endpoint** endpoint) {
+int ipcdoor_attach_fd(ipcdoor_door* door, int fd, uint32_t read_only, ipcdoor_endpoint** endpoint) {
     return guarded([&] {
         check_mine(door);
         check_not_null(endpoint, "endpoint");
@@ -302,8 +302,7 @@ int ipcdoor_listener_fd(const ipcdoor_listener* listener) {
     });
 }
 
-int ipcdoor_accept(ipcdoor_listener* listener, uint64_t deadline_ns,
-                   ipcdoor_endpoint** endpoint) {
+int ipcdoor_accept(ipcdoor_listener* listener, uint64_t deadline_ns, ipcdoor_endpoint** endpoint) {
     return guarded([&] {
         check_mine(listener);
         check_not_null(endpoint, "endpoint");
@@ -329,7 +328,7 @@ int ipcdoor_endpoint_info(ipcdoor_endpoint* endpoint, struct ipcdoor_endpoint_in
     return guarded([&] {
         check_mine(endpoint);
         check_not_null(info, "info");
-        struct ipcdoor_endpoint_info known{};
+        struct ipcdoor_endpoint_info known {};
         endpoint->info(known);
         *info = known;
         return 0;
@@ -414,7 +413,7 @@ int ipcdoor_peer_info(ipcdoor_endpoint* endpoint, struct ipcdoor_peer_info* info
     return guarded([&] {
         check_mine(endpoint);
         check_not_null(info, "info");
-        struct ipcdoor_peer_info known{};
+        struct ipcdoor_peer_info known {};
         known.slot = info->slot;
         endpoint->peer_info(known);
         *info = known;
@@ -427,7 +426,7 @@ int ipcdoor_slot_state(ipcdoor_endpoint* endpoint, uint32_t slot,
     return guarded([&] {
         check_mine(endpoint);
         check_not_null(state, "state");
-        struct ipcdoor_slot_state known{};
+        struct ipcdoor_slot_state known {};
         endpoint->slot_state(slot, known);
         *state = known;
         return 0;
@@ -437,8 +436,8 @@ int ipcdoor_slot_state(ipcdoor_endpoint* endpoint, uint32_t slot,
 int ipcdoor_seal(ipcdoor_endpoint* endpoint, uint32_t add, uint32_t* seals) {
     return guarded([&] {
         check_mine(endpoint);
-        constexpr std::uint32_t all = IPCDOOR_SEAL_SEAL | IPCDOOR_SEAL_GROW | IPCDOOR_SEAL_WRITE |
-                                      IPCDOOR_SEAL_FUTURE_WRITE;
+        constexpr std::uint32_t all =
+            IPCDOOR_SEAL_SEAL | IPCDOOR_SEAL_GROW | IPCDOOR_SEAL_WRITE | IPCDOOR_SEAL_FUTURE_WRITE;
         if ((add & ~all) != 0) throw failure(EINVAL, "seals %#x: none of IPCDOOR_SEAL_*", add);
         const std::uint32_t now = endpoint->seal(add);
         if (seals != nullptr) *seals = now;

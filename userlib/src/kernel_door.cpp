@@ -28,12 +28,16 @@ public:
             case ENOENT:
             case ENXIO:
             case ENODEV:
-                throw failure(ENODEV, "%s is missing: load the module with insmod ipcdoor.ko, or "
-                                      "use soft:", path);
+                throw failure(ENODEV,
+                              "%s is missing: load the module with insmod ipcdoor.ko, or "
+                              "use soft:",
+                              path);
             case EACCES:
             case EPERM:
-                throw failure(-fd_.get(), "%s may not be opened by this user: the module's "
-                                          "parameters set the node's mode and group", path);
+                throw failure(-fd_.get(),
+                              "%s may not be opened by this user: the module's "
+                              "parameters set the node's mode and group",
+                              path);
             default: break;
         }
         if (!fd_) throw failure(-fd_.get(), "%s: %s", path, std::strerror(-fd_.get()));
@@ -57,7 +61,7 @@ public:
     }
 
     std::unique_ptr<ipcdoor_endpoint> create(const ipcdoor_create_options& options) override {
-        struct ipcdoor_create create{};
+        struct ipcdoor_create create {};
         create.data_bytes = options.data_bytes;
         create.max_data_bytes = options.max_data_bytes;
         create.slot_bytes = options.slot_bytes;
@@ -72,7 +76,7 @@ public:
     }
 
     std::unique_ptr<ipcdoor_endpoint> attach(const ipcdoor_attach_options& options) override {
-        struct ipcdoor_attach attach{};
+        struct ipcdoor_attach attach {};
         put_name(attach.name, options.name);
         attach.fd = -1;
         attach.rights = rights(options.read_only != 0);
@@ -81,7 +85,7 @@ public:
     }
 
     std::unique_ptr<ipcdoor_endpoint> attach_fd(int fd, bool read_only) override {
-        struct ipcdoor_attach attach{};
+        struct ipcdoor_attach attach {};
         attach.fd = fd;
         attach.rights = rights(read_only);
         attach.slot = IPCDOOR_ANY_SLOT;
@@ -89,7 +93,7 @@ public:
     }
 
     std::unique_ptr<ipcdoor_listener> listen(const ipcdoor_listen_options& options) override {
-        struct ipcdoor_listen listen{};
+        struct ipcdoor_listen listen {};
         put_name(listen.name, options.name);
         listen.slot_bytes = options.slot_bytes;
         listen.data_bytes = options.data_bytes;
@@ -107,7 +111,7 @@ public:
     }
 
     std::unique_ptr<ipcdoor_endpoint> connect(const char* name, uint64_t deadline_ns) override {
-        struct ipcdoor_connect connect{};
+        struct ipcdoor_connect connect {};
         put_name(connect.name, name);
         connect.deadline_ns = deadline_ns;
         std::unique_ptr<endpoint> made = make(IPCDOOR_IOC_CONNECT, connect, "connecting");

@@ -30,9 +30,7 @@ const char* hot_error_text(int error) {
     }
 }
 
-int hot_result(int rc) {
-    return rc < 0 ? fail(-rc, hot_error_text(-rc)) : 0;
-}
+int hot_result(int rc) { return rc < 0 ? fail(-rc, hot_error_text(-rc)) : 0; }
 
 void fill(ipcdoor_event* event, const struct ipcdoor_wait& wait) {
     if (event != nullptr) *event = {wait.fired, wait.count, wait.value};
@@ -115,8 +113,7 @@ void* endpoint::slot_memory(uint32_t slot) {
     const bool same = (mapped.generation + 1) / 2 == (generation + 1) / 2;
     if (mapped.pages && same) return mapped.pages.address();
     if (mapped.pages) replaced_.push_back(std::move(mapped.pages));
-    mapped = {sys::mapping(fd_.get(), info_.slot_offset + slot * info_.slot_bytes,
-                           info_.slot_bytes,
+    mapped = {sys::mapping(fd_.get(), info_.slot_offset + slot * info_.slot_bytes, info_.slot_bytes,
                            slot == info_.slot ? sys::access::read_write : sys::access::read),
               generation};
     return mapped.pages.address();
@@ -126,10 +123,9 @@ void* endpoint::slot_memory(uint32_t slot) {
 void endpoint::map_data(std::uint64_t bytes) {
     if (!data_) data_ = sys::mapping::reserved(info_.max_data_bytes);
     if (bytes <= data_mapped_) return;
-    const int rc = data_.place(data_mapped_, fd_.get(), info_.data_offset + data_mapped_,
-                               bytes - data_mapped_,
-                               (info_.rights & IPCDOOR_RIGHT_WRITE) != 0 ? sys::access::read_write
-                                                                         : sys::access::read);
+    const int rc = data_.place(
+        data_mapped_, fd_.get(), info_.data_offset + data_mapped_, bytes - data_mapped_,
+        (info_.rights & IPCDOOR_RIGHT_WRITE) != 0 ? sys::access::read_write : sys::access::read);
     if (rc < 0) throw_error(-rc, "mapping DATA");
     data_mapped_ = bytes;
 }
@@ -149,12 +145,14 @@ void* endpoint::data_memory(size_t* bytes) {
 // ---- doorbells ----
 
 int endpoint::ring(uint32_t slot, uint32_t generation, uint32_t vector, uint64_t value) {
-    struct ipcdoor_ring ring{slot, vector, generation, 0, value};
+    struct ipcdoor_ring ring {
+        slot, vector, generation, 0, value
+    };
     return hot_result(sys::device_control(fd_.get(), IPCDOOR_IOC_RING, &ring));
 }
 
 int endpoint::wait(uint64_t mask, uint64_t deadline_ns, ipcdoor_event* event) {
-    struct ipcdoor_wait wait{};
+    struct ipcdoor_wait wait {};
     wait.mask = mask;
     wait.deadline_ns = deadline_ns;
     wait.flags = IPCDOOR_WAIT_ACK;
@@ -165,7 +163,7 @@ int endpoint::wait(uint64_t mask, uint64_t deadline_ns, ipcdoor_event* event) {
 
 int endpoint::ring_wait(uint32_t slot, uint32_t generation, uint32_t vector, uint64_t value,
                         uint64_t mask, uint64_t deadline_ns, ipcdoor_event* event) {
-    struct ipcdoor_ring_wait both{};
+    struct ipcdoor_ring_wait both {};
     both.ring = {slot, vector, generation, 0, value};
     both.wait.mask = mask;
     both.wait.deadline_ns = deadline_ns;
@@ -176,12 +174,16 @@ int endpoint::ring_wait(uint32_t slot, uint32_t generation, uint32_t vector, uin
 }
 
 void endpoint::bind_eventfd(int fd, uint64_t mask) {
-    struct ipcdoor_bind_eventfd bind{fd < 0 ? 0 : mask, fd, 0};
+    struct ipcdoor_bind_eventfd bind {
+        fd < 0 ? 0 : mask, fd, 0
+    };
     control(fd_.get(), IPCDOOR_IOC_BIND_EVENTFD, &bind, "binding an eventfd");
 }
 
 void endpoint::bind_signal(int signo, uint64_t mask) {
-    struct ipcdoor_bind_signal bind{signo == 0 ? 0 : mask, static_cast<std::uint32_t>(signo), 0};
+    struct ipcdoor_bind_signal bind {
+        signo == 0 ? 0 : mask, static_cast<std::uint32_t>(signo), 0
+    };
     control(fd_.get(), IPCDOOR_IOC_BIND_SIGNAL, &bind, "binding a signal");
 }
 
@@ -205,13 +207,17 @@ void endpoint::slot_state(uint32_t slot, struct ipcdoor_slot_state& state) {
 }
 
 uint32_t endpoint::seal(uint32_t add) {
-    struct ipcdoor_seal seal{add, 0, 0, 0};
+    struct ipcdoor_seal seal {
+        add, 0, 0, 0
+    };
     control(fd_.get(), IPCDOOR_IOC_SEAL, &seal, "sealing");
     return seal.seals;
 }
 
 void endpoint::grow(uint64_t data_bytes) {
-    struct ipcdoor_grow grow{data_bytes, 0, 0};
+    struct ipcdoor_grow grow {
+        data_bytes, 0, 0
+    };
     control(fd_.get(), IPCDOOR_IOC_GROW, &grow, "growing DATA");
 }
 
@@ -228,22 +234,22 @@ void endpoint::await_acceptance(std::uint64_t deadline_ns) {
                 return;
             }
             case IPCDOOR_SLOT_DEAD:
-                throw failure(ECONNREFUSED,
-                              "the listener closed without accepting the connection");
+                throw failure(ECONNREFUSED, "the listener closed without accepting the connection");
             default: break;
         }
         const int rc = wait(lifecycle, deadline_ns, nullptr);
         if (rc == -EPIPE) continue;  // DEAD now
         if (rc == -ETIMEDOUT) throw failure(ETIMEDOUT, "not accepted before the deadline");
         if (rc == -EINTR)
-            throw failure(EINTR, "a signal handler ran before the connection was accepted: "
-                                 "connect again");
+            throw failure(EINTR,
+                          "a signal handler ran before the connection was accepted: "
+                          "connect again");
         if (rc < 0) throw_error(-rc, "waiting for the connection to be accepted");
     }
 }
 
 std::unique_ptr<ipcdoor_endpoint> listener::accept(uint64_t deadline_ns) {
-    struct ipcdoor_accept accept{};
+    struct ipcdoor_accept accept {};
     accept.deadline_ns = deadline_ns;
     sys::unique_fd fd(sys::device_control(fd_.get(), IPCDOOR_IOC_ACCEPT, &accept));
     if (!fd) throw_error(-fd.get(), "accepting a connection");

@@ -24,8 +24,8 @@ constexpr seat client_seat{1, 1, rights};
 constexpr std::size_t most_silent = 64;
 
 introduction introduce(const seat& seat, const shape& shape) {
-    return {message_magic,   layout_version,   seat.slot,       seat.generation,
-            seat.rights,     shape.slot_bytes, shape.data_bytes};
+    return {message_magic, layout_version,   seat.slot,       seat.generation,
+            seat.rights,   shape.slot_bytes, shape.data_bytes};
 }
 
 void check_introduction(const introduction& peer, int bytes, const seat& expected,
@@ -183,8 +183,8 @@ std::unique_ptr<ipcdoor_endpoint> listener::welcome(sys::unique_fd& socket) {
         const bool with_data = shape_.data_bytes > 0;
         if (files.size() != (with_data ? 2U : 1U))
             throw failure(EPROTO, "the client sent %zu files", files.size());
-        auto pages = std::make_shared<slot_pages>(
-            open_slot(files[0].get(), shape_, client_seat, true));
+        auto pages =
+            std::make_shared<slot_pages>(open_slot(files[0].get(), shape_, client_seat, true));
         endpoint::plan plan{shape_, server_seat, IPCDOOR_ENDPOINT_CONNECTION, {}, {}};
         if (with_data) {
             check_sealed_data(files[1].get(), shape_.data_bytes);
@@ -216,8 +216,8 @@ namespace {
 sys::unique_fd connect_socket(const user_dir& dir, const name& name, std::uint64_t deadline_ns) {
     sys::unique_fd socket(sys::socket_new(true));
     if (!socket) throw failure(-socket.get(), "socket: %s", std::strerror(-socket.get()));
-    const int rc = sys::socket_connect(socket.get(), dir.fd.get(), name.socket_file().c_str(),
-                                       deadline_ns);
+    const int rc =
+        sys::socket_connect(socket.get(), dir.fd.get(), name.socket_file().c_str(), deadline_ns);
     const char* label = name.label.c_str();
     switch (rc) {
         case 0: break;
@@ -237,8 +237,10 @@ sys::unique_fd await_answer(int socket, int process, const shape& shape,
     pollfd fds[2] = {{socket, POLLIN, 0}, {process, POLLIN, 0}};
     for (;;) {
         const int ready = sys::poll_until(fds, deadline_ns);
-        if (ready == -EINTR) throw failure(EINTR, "a signal handler ran before the connection "
-                                                  "was accepted: connect again");
+        if (ready == -EINTR)
+            throw failure(EINTR,
+                          "a signal handler ran before the connection "
+                          "was accepted: connect again");
         if (ready < 0) throw failure(-ready, "ppoll: %s", std::strerror(-ready));
         introduction server{};
         std::vector<sys::unique_fd> files;

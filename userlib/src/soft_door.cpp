@@ -23,11 +23,13 @@ namespace {
 
 void check_source(std::uint32_t source, std::uint32_t stamps) {
     if (source != IPCDOOR_SOURCE_AUTO && source != IPCDOOR_SOURCE_DIRECT)
-        throw failure(ENODEV, "the software back end has no interrupts, only "
-                              "IPCDOOR_SOURCE_DIRECT: load ipcdoor.ko and use local:");
+        throw failure(ENODEV,
+                      "the software back end has no interrupts, only "
+                      "IPCDOOR_SOURCE_DIRECT: load ipcdoor.ko and use local:");
     if (stamps != 0)
-        throw failure(EOPNOTSUPP, "the software back end takes no stamps: load ipcdoor.ko and use "
-                                  "local: or door:/dev/ipcdoor0");
+        throw failure(EOPNOTSUPP,
+                      "the software back end takes no stamps: load ipcdoor.ko and use "
+                      "local: or door:/dev/ipcdoor0");
 }
 
 // Nobody can attach to it: descriptors name no segments here.
@@ -72,8 +74,9 @@ public:
     }
 
     std::unique_ptr<ipcdoor_endpoint> attach_fd(int, bool) override {
-        throw failure(EOPNOTSUPP, "without the module a descriptor names no segment: attach by "
-                                  "name, or load ipcdoor.ko and use local:");
+        throw failure(EOPNOTSUPP,
+                      "without the module a descriptor names no segment: attach by "
+                      "name, or load ipcdoor.ko and use local:");
     }
 
     std::unique_ptr<ipcdoor_listener> listen(const ipcdoor_listen_options& options) override {

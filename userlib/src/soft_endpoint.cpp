@@ -253,7 +253,7 @@ void endpoint::info(struct ipcdoor_endpoint_info& info) {
 
 void endpoint::peer_info(struct ipcdoor_peer_info& info) {
     const std::shared_ptr<link> peer = find(info.slot);
-    struct ipcdoor_peer_info known{};
+    struct ipcdoor_peer_info known {};
     known.slot = info.slot;
     if (peer) {
         const std::lock_guard lock(mutex_);

@@ -2,6 +2,7 @@
 #include "soft_link.h"
 
 #include <poll.h>
+#include <sys/stat.h>
 
 #include <cerrno>
 #include <cstring>
@@ -25,13 +26,19 @@ bool identify_peer(int socket, sys::credentials& peer, sys::unique_fd& process) 
 bool is_living_socket(int dir, const char* file) {
     const sys::unique_fd probe(sys::socket_new(true));
     if (!probe) throw failure(-probe.get(), "socket: %s", std::strerror(-probe.get()));
-    const int rc = sys::socket_connect(probe.get(), dir, file, 0);
+    int rc = sys::socket_connect(probe.get(), dir, file, 0);
+    struct stat about {};
+    if (rc == -EACCES && sys::status_at(dir, file, about) == 0 && S_ISSOCK(about.st_mode) &&
+        sys::change_mode_at(dir, file, about.st_mode | S_IWUSR) == 0) {
+        // Our own name, with a mode that is for others only.
+        rc = sys::socket_connect(probe.get(), dir, file, 0);
+        sys::change_mode_at(dir, file, about.st_mode & 0777);
+    }
     if (rc == -ECONNREFUSED || rc == -ENOENT) return false;
     if (rc < 0) return true;  // a full backlog, or another user's
-    const sys::unique_fd process(sys::peer_process(probe.get()));
-    if (process.get() == -ESRCH) return false;
-    pollfd ended{process.get(), POLLIN, 0};
-    return !process || sys::poll_until({&ended, 1}, 0) <= 0;
+    sys::credentials peer;
+    sys::unique_fd process;
+    return identify_peer(probe.get(), peer, process);
 }
 
 link::link(const seat& seat, std::shared_ptr<slot_pages> slot, sys::unique_fd connected)
@@ -46,7 +53,7 @@ link::link(const seat& seat, std::shared_ptr<slot_pages> slot, int kick)
 
 bool link::peer_lives() const {
     if (is_self()) return true;
-    if (ended || pages->head().closed.load(std::memory_order_relaxed) != 0) return false;
+    if (ended || pages->head().closed.load(std::memory_order_acquire) != 0) return false;
     // Hang-ups are reported without being asked for.
     pollfd fds[2] = {{socket.get(), 0, 0}, {process.get(), POLLIN, 0}};
     return sys::poll_until(fds, 0) <= 0;

@@ -16,8 +16,7 @@ namespace ipcdoor::backend::soft {
 
 namespace {
 
-constexpr std::uint32_t all_rights =
-    IPCDOOR_RIGHT_READ | IPCDOOR_RIGHT_WRITE | IPCDOOR_RIGHT_SEAL;
+constexpr std::uint32_t all_rights = IPCDOOR_RIGHT_READ | IPCDOOR_RIGHT_WRITE | IPCDOOR_RIGHT_SEAL;
 // Of newcomers that connected and said nothing, kept before the oldest goes.
 constexpr std::size_t most_silent = 64;
 // Newcomers that a member which never calls in can leave waiting.
@@ -51,8 +50,10 @@ meeting meet(int segment, const occupant& who, const shape& shape, survey& found
     const int rc = sys::socket_connect(socket.get(), segment, who.socket_file().c_str(), 0);
     if (rc == -ECONNREFUSED || rc == -ENOENT) return meeting::dead;
     if (rc == -EAGAIN)
-        throw failure(EAGAIN, "slot %u's member has not taken up %d newcomers: it has to call "
-                              "ipcdoor_wait(), or end", who.slot, backlog);
+        throw failure(EAGAIN,
+                      "slot %u's member has not taken up %d newcomers: it has to call "
+                      "ipcdoor_wait(), or end",
+                      who.slot, backlog);
     if (rc < 0) return meeting::unusable;
     try {
         sys::credentials peer;
@@ -116,13 +117,13 @@ slot_pages make_member_slot(const membership& where, const shape& shape, const s
 sys::unique_fd listen_as_member(const membership& where) {
     const int segment = where.segment.get();
     sys::unique_fd socket(sys::socket_new(false));
-    int rc = socket ? sys::socket_bind(socket.get(), segment, where.socket_file.c_str())
-                    : socket.get();
+    int rc =
+        socket ? sys::socket_bind(socket.get(), segment, where.socket_file.c_str()) : socket.get();
     if (rc == 0) rc = sys::change_mode_at(segment, where.socket_file.c_str(), 0666);
     if (rc == 0) rc = sys::socket_listen(socket.get(), backlog);
     if (rc < 0)
-        throw failure(-rc, "listening at %s: %s%s", where.socket_file.c_str(),
-                      std::strerror(-rc), rc == -ENOENT ? " (is /proc mounted?)" : "");
+        throw failure(-rc, "listening at %s: %s%s", where.socket_file.c_str(), std::strerror(-rc),
+                      rc == -ENOENT ? " (is /proc mounted?)" : "");
     return socket;
 }
 
@@ -176,8 +177,8 @@ std::unique_ptr<ipcdoor_endpoint> create_segment(const std::shared_ptr<const run
     remove_segment_dir(dir, draft);
     int rc = sys::make_dir_at(dir, draft.c_str(), 0700);
     if (rc == 0) {
-        where.segment = sys::unique_fd(
-            sys::open_at(dir, draft.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+        where.segment =
+            sys::unique_fd(sys::open_at(dir, draft.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
         rc = where.segment ? 0 : where.segment.get();
     }
     if (rc < 0) throw failure(-rc, "making %s: %s", entry.c_str(), std::strerror(-rc));
@@ -185,9 +186,8 @@ std::unique_ptr<ipcdoor_endpoint> create_segment(const std::shared_ptr<const run
     make_segment_files(segment, shape, mode);
     sys::unique_fd data = open_data(segment, false);
     const file_lock lock = lock_segment(segment);
-    std::unique_ptr<member> creator =
-        take_seat(std::move(where), shape, lock, {}, 0, all_rights & ~IPCDOOR_RIGHT_SEAL,
-                  std::move(data));
+    std::unique_ptr<member> creator = take_seat(std::move(where), shape, lock, {}, 0,
+                                                all_rights & ~IPCDOOR_RIGHT_SEAL, std::move(data));
 
     // Whoever has any right has to make files of its own in there.
     mode_t doors = S_ISVTX;
@@ -215,8 +215,7 @@ std::unique_ptr<ipcdoor_endpoint> try_attach(const std::shared_ptr<const runtime
     if (segment == -ENOENT) return nullptr;
     if (segment == -EACCES)
         throw failure(EACCES, "%s's mode does not let you attach", name.label.c_str());
-    if (segment < 0)
-        throw failure(-segment, "%s: %s", name.label.c_str(), std::strerror(-segment));
+    if (segment < 0) throw failure(-segment, "%s: %s", name.label.c_str(), std::strerror(-segment));
 
     std::optional<file_lock> lock;
     survey found;
@@ -299,8 +298,9 @@ void member::leave() {
 
 void member::check_seal(uint32_t add) const {
     if (add != 0)
-        throw failure(EOPNOTSUPP, "without the module a named segment cannot be sealed: use a "
-                                  "connection, or load ipcdoor.ko");
+        throw failure(EOPNOTSUPP,
+                      "without the module a named segment cannot be sealed: use a "
+                      "connection, or load ipcdoor.ko");
 }
 
 bool member::admit_newcomers() noexcept {
@@ -331,8 +331,7 @@ bool member::admit_newcomers() noexcept {
 bool member::admit(sys::unique_fd& socket) {
     introduction newcomer{};
     std::vector<sys::unique_fd> files;
-    const int bytes =
-        sys::socket_receive_fds(socket.get(), &newcomer, sizeof(newcomer), files);
+    const int bytes = sys::socket_receive_fds(socket.get(), &newcomer, sizeof(newcomer), files);
     if (bytes == -EAGAIN || bytes == -EINTR) return false;
     sys::unique_fd connected = std::move(socket);
     socket.reset();

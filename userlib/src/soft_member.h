@@ -40,8 +40,8 @@ namespace ipcdoor::backend::soft {
 struct membership {
     std::shared_ptr<const runtime> home;
     soft::name name;
-    user_dir dir;             // the user's directory that has the segment
-    sys::unique_fd segment;   // LABEL.seg
+    user_dir dir;            // the user's directory that has the segment
+    sys::unique_fd segment;  // LABEL.seg
     sys::unique_fd listening;
     std::string slot_file;
     std::string socket_file;

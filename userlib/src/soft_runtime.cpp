@@ -20,8 +20,8 @@ constexpr std::uint64_t lock_timeout_ns = 5'000'000'000;
 int make_dir_with_mode(int dir, const char* path, mode_t mode) {
     struct stat about {};
     if (sys::status_at(dir, path, about) == 0) return 0;
-    const std::string draft = path + ("." + std::to_string(sys::process_id())) + "." +
-                              std::to_string(sys::thread_id());
+    const std::string draft =
+        path + ("." + std::to_string(sys::process_id())) + "." + std::to_string(sys::thread_id());
     int rc = sys::make_dir_at(dir, draft.c_str(), 0700);
     if (rc < 0) return rc;
     const sys::unique_fd fd(sys::open_at(dir, draft.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
@@ -70,8 +70,9 @@ file_lock::file_lock(sys::unique_fd file) : file_(std::move(file)) {
     while ((rc = sys::lock_file(file_.get())) < 0) {
         if (rc != -EAGAIN && rc != -EINTR) throw failure(-rc, "flock: %s", std::strerror(-rc));
         if (sys::now_ns() >= deadline)
-            throw failure(EBUSY, "another process holds the lock on these names for seconds: "
-                                 "lsof on the runtime directory's .lock tells which");
+            throw failure(EBUSY,
+                          "another process holds the lock on these names for seconds: "
+                          "lsof on the runtime directory's .lock tells which");
         sys::sleep_ns(1'000'000);
     }
 }
@@ -96,16 +97,15 @@ runtime::runtime(const char* path) : path_(path) {
     base_ = sys::unique_fd(sys::open_at(AT_FDCWD, path_.c_str(), flags));
     if (!base_)
         throw failure(-base_.get(), "the runtime directory %s: %s%s", path_.c_str(),
-                      std::strerror(-base_.get()),
-                      base_.get() == -ENOENT ? "; make it first" : "");
+                      std::strerror(-base_.get()), base_.get() == -ENOENT ? "; make it first" : "");
     check_base(base_.get(), path_);
 }
 
 std::optional<user_dir> runtime::open_user(uid_t uid) const {
     const std::string entry = std::to_string(uid);
-    user_dir dir{sys::unique_fd(sys::open_at(base_.get(), entry.c_str(),
-                                             O_PATH | O_DIRECTORY | O_NOFOLLOW)),
-                 uid};
+    user_dir dir{
+        sys::unique_fd(sys::open_at(base_.get(), entry.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW)),
+        uid};
     if (dir.fd.get() == -ENOENT) return std::nullopt;
     if (!dir.fd)
         throw failure(-dir.fd.get(), "%s/%s: %s", path_.c_str(), entry.c_str(),
@@ -137,8 +137,7 @@ user_dir runtime::own(const name& name) const {
     return std::move(*dir);
 }
 
-user_dir runtime::find(const name& name, const std::string& file,
-                       const std::string& other) const {
+user_dir runtime::find(const name& name, const std::string& file, const std::string& other) const {
     const uid_t own = sys::effective_uid();
     const uid_t candidates[] = {name.user.value_or(own), 0};
     const std::size_t count = name.user || own == 0 ? 1 : 2;
@@ -148,15 +147,16 @@ user_dir runtime::find(const name& name, const std::string& file,
         if (!dir) continue;
         if (sys::status_at(dir->fd.get(), file.c_str(), about) == 0) return std::move(*dir);
         if (sys::status_at(dir->fd.get(), other.c_str(), about) == 0)
-            throw failure(EPROTOTYPE, "%s is of the other kind: listeners are for connecting, "
-                                      "segments for attaching", name.label.c_str());
+            throw failure(EPROTOTYPE,
+                          "%s is of the other kind: listeners are for connecting, "
+                          "segments for attaching",
+                          name.label.c_str());
     }
     throw failure(ENOENT, "no such name: %s", name.label.c_str());
 }
 
 sys::unique_fd runtime::lock_file(const user_dir& dir) const {
-    sys::unique_fd fd(
-        sys::open_at(dir.fd.get(), ".lock", O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
+    sys::unique_fd fd(sys::open_at(dir.fd.get(), ".lock", O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
     if (!fd)
         throw failure(-fd.get(), "the lock of the names of uid %u: %s", dir.uid,
                       std::strerror(-fd.get()));

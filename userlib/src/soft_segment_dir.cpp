@@ -70,8 +70,7 @@ void make_segment_files(int segment, const shape& shape, mode_t mode) {
 }
 
 shape read_segment_file(int segment, uid_t owner) {
-    const sys::unique_fd fd(
-        sys::open_at(segment, "about", O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
+    const sys::unique_fd fd(sys::open_at(segment, "about", O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
     if (!fd) throw failure(-fd.get(), "the segment's sizes: %s", std::strerror(-fd.get()));
     struct stat status {};
     segment_file about{};
@@ -85,8 +84,8 @@ shape read_segment_file(int segment, uid_t owner) {
 }
 
 sys::unique_fd open_data(int segment, bool read_only) {
-    sys::unique_fd fd(sys::open_at(
-        segment, "data", (read_only ? O_RDONLY : O_RDWR) | O_NOFOLLOW | O_NONBLOCK));
+    sys::unique_fd fd(
+        sys::open_at(segment, "data", (read_only ? O_RDONLY : O_RDWR) | O_NOFOLLOW | O_NONBLOCK));
     if (fd.get() == -EACCES)
         throw failure(EACCES, "the segment's mode does not let you %s it%s",
                       read_only ? "read" : "write",
@@ -100,13 +99,11 @@ sys::unique_fd open_data(int segment, bool read_only) {
 
 file_lock lock_segment(int segment) {
     sys::unique_fd fd(sys::open_at(segment, "lock", O_RDWR | O_NOFOLLOW | O_NONBLOCK));
-    if (!fd)
-        throw failure(-fd.get(), "the segment's lock: %s", std::strerror(-fd.get()));
+    if (!fd) throw failure(-fd.get(), "the segment's lock: %s", std::strerror(-fd.get()));
     return file_lock(std::move(fd));
 }
 
-std::uint32_t take_generation(const file_lock& lock, std::uint32_t slot,
-                              std::uint32_t at_least) {
+std::uint32_t take_generation(const file_lock& lock, std::uint32_t slot, std::uint32_t at_least) {
     // Any member may write this file: a wrong number in it can only make
     // generations jump, and new pages have to be made under a new name anyway.
     std::uint32_t latest = 0;

@@ -32,8 +32,7 @@ void fill(int fd, std::uint64_t bytes) {
 
 // A peer's memory file: of the size that we map, and of a kind whose pages
 // cannot be taken from under us.
-void check_memory_file(int fd, std::uint64_t bytes, int required, int forbidden,
-                       const char* what) {
+void check_memory_file(int fd, std::uint64_t bytes, int required, int forbidden, const char* what) {
     struct stat about {};
     if (sys::status(fd, about) < 0 || !S_ISREG(about.st_mode))
         throw failure(EPROTO, "the peer's %s is not a file", what);
@@ -42,8 +41,8 @@ void check_memory_file(int fd, std::uint64_t bytes, int required, int forbidden,
                       static_cast<std::uint64_t>(about.st_size), bytes);
     const int seals = sys::seals(fd);
     if (seals < 0 || (seals & required) != required || (seals & forbidden) != 0)
-        throw failure(EPROTO, "the peer's %s has seals %#x: %#x must and %#x must not be set",
-                      what, seals < 0 ? 0U : static_cast<unsigned>(seals),
+        throw failure(EPROTO, "the peer's %s has seals %#x: %#x must and %#x must not be set", what,
+                      seals < 0 ? 0U : static_cast<unsigned>(seals),
                       static_cast<unsigned>(required), static_cast<unsigned>(forbidden));
     // Files of huge pages carry seals too, but touching them may fail.
     std::uint64_t type = 0;
@@ -55,9 +54,7 @@ void check_memory_file(int fd, std::uint64_t bytes, int required, int forbidden,
 
 }  // namespace
 
-std::uint64_t shape::control_bytes() const {
-    return soft::control_bytes(slots, sys::page_bytes());
-}
+std::uint64_t shape::control_bytes() const { return soft::control_bytes(slots, sys::page_bytes()); }
 
 void shape::check(int error) const {
     const std::uint64_t page = sys::page_bytes();
@@ -66,8 +63,8 @@ void shape::check(int error) const {
     if (slot_bytes == 0 || slot_bytes % page || data_bytes % page || max_data_bytes % page)
         throw failure(error, "slot_bytes and data_bytes must be multiples of %" PRIu64, page);
     if (data_bytes > max_data_bytes)
-        throw failure(error, "data_bytes %" PRIu64 " is beyond max_data_bytes %" PRIu64,
-                      data_bytes, max_data_bytes);
+        throw failure(error, "data_bytes %" PRIu64 " is beyond max_data_bytes %" PRIu64, data_bytes,
+                      max_data_bytes);
     // Each is bounded first, so that the sum cannot overflow.
     if (slot_bytes > max_segment_bytes || max_data_bytes > max_segment_bytes ||
         slots * slot_bytes + max_data_bytes > max_segment_bytes)
@@ -95,8 +92,8 @@ slot_pages make_sealed_slot(const shape& shape, const seat& seat, sys::unique_fd
     if (made < 0) throw failure(-made, "memfd_create: %s", std::strerror(-made));
     fd = sys::unique_fd(made);
     slot_pages pages = make_slot(fd.get(), shape, seat);
-    const int rc = sys::add_seals(
-        fd.get(), F_SEAL_FUTURE_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+    const int rc =
+        sys::add_seals(fd.get(), F_SEAL_FUTURE_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
     if (rc < 0)
         throw failure(-rc, "sealing a slot needs Linux 5.1 or later: %s", std::strerror(-rc));
     return pages;

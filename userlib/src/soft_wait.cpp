@@ -80,8 +80,9 @@ int endpoint::send_signal(const link& target, uint32_t vector, uint64_t value) c
         return fail(EOPNOTSUPP, "counted, but the peer of another PID namespace gets no signal");
     const int rc = sys::queue_signal(target.peer.pid, thread, signo, value);
     if (rc == -EPERM)
-        return fail(EOPNOTSUPP, "counted, but the peer's user may not be sent signals: "
-                                "without the module that takes kill(2)'s permission");
+        return fail(EOPNOTSUPP,
+                    "counted, but the peer's user may not be sent signals: "
+                    "without the module that takes kill(2)'s permission");
     if (rc == -EAGAIN) return fail(EAGAIN, "counted, but the peer's queue of signals is full");
     return 0;  // a thread that ended wants no signals
 }

@@ -21,8 +21,8 @@
 
 #include "failure.h"
 
-#ifndef F_SEAL_FUTURE_WRITE
-#define F_SEAL_FUTURE_WRITE 0x0010
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U
 #endif
 
 namespace ipcdoor::backend::sys {
@@ -76,8 +76,7 @@ mapping::mapping(int fd, std::uint64_t offset, std::size_t bytes, access how) {
 }
 
 mapping mapping::anonymous(std::size_t bytes) {
-    void* address =
-        map(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* address = map(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (address == MAP_FAILED) throw failure(errno, "no memory for %zu bytes", bytes);
     mapping made;
     made.address_ = address;
@@ -216,6 +215,9 @@ int device_control(int fd, unsigned long request, void* argument) noexcept {
 }
 
 int memory_file(const char* name) noexcept {
+    // Kernels that know MFD_NOEXEC_SEAL complain in their log where it is missing.
+    const int fd = result(::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL));
+    if (fd != -EINVAL) return fd;
     return result(::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
 }
 

@@ -30,16 +30,16 @@ int result(long value) noexcept { return value < 0 ? -errno : static_cast<int>(v
 int make_address(sockaddr_un& address, int dir, const char* name) noexcept {
     address = {};
     address.sun_family = AF_UNIX;
-    const int length = std::snprintf(address.sun_path, sizeof(address.sun_path),
-                                     "/proc/self/fd/%d/%s", dir, name);
+    const int length =
+        std::snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s", dir, name);
     return length < static_cast<int>(sizeof(address.sun_path)) ? 0 : -ENAMETOOLONG;
 }
 
 }  // namespace
 
 int socket_new(bool blocking) noexcept {
-    return result(::socket(
-        AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | (blocking ? 0 : SOCK_NONBLOCK), 0));
+    return result(
+        ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | (blocking ? 0 : SOCK_NONBLOCK), 0));
 }
 
 int socket_bind(int fd, int dir, const char* name) noexcept {
@@ -84,8 +84,7 @@ int socket_credentials(int fd, credentials& out) noexcept {
 void socket_shutdown(int fd) noexcept { ::shutdown(fd, SHUT_RDWR); }
 
 int socket_send(int fd, const void* from, std::size_t bytes, std::span<const int> fds) noexcept {
-    if (fds.empty())
-        return result(::send(fd, from, bytes, MSG_DONTWAIT | MSG_NOSIGNAL));
+    if (fds.empty()) return result(::send(fd, from, bytes, MSG_DONTWAIT | MSG_NOSIGNAL));
     if (fds.size() > most_fds) return -EINVAL;
 
     alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * most_fds)] = {};

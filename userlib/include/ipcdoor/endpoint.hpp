@@ -165,9 +165,7 @@ public:
 
 private:
     struct closer {
-        void operator()(ipcdoor_endpoint* handle) const noexcept {
-            ipcdoor_endpoint_close(handle);
-        }
+        void operator()(ipcdoor_endpoint* handle) const noexcept { ipcdoor_endpoint_close(handle); }
     };
 
     void* slot_address(std::uint32_t slot) const {

@@ -55,9 +55,7 @@ public:
 
 private:
     struct closer {
-        void operator()(ipcdoor_listener* handle) const noexcept {
-            ipcdoor_listener_close(handle);
-        }
+        void operator()(ipcdoor_listener* handle) const noexcept { ipcdoor_listener_close(handle); }
     };
 
     std::unique_ptr<ipcdoor_listener, closer> handle_;
