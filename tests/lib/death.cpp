@@ -83,8 +83,8 @@ constexpr std::uint64_t header(std::uint64_t bytes, std::uint16_t type) {
 }  // namespace
 
 TEST_CASE("a receive that waits ends when the peer is killed", "[death][fork]") {
-    CHECK(error_when_killed([](channel&) { return 0; },
-                            [](channel& end) { end.receive(soon); }) == EPIPE);
+    CHECK(error_when_killed([](channel&) { return 0; }, [](channel& end) { end.receive(soon); }) ==
+          EPIPE);
 }
 
 TEST_CASE("a call that waits ends when the peer is killed", "[death][fork]") {
@@ -104,29 +104,28 @@ TEST_CASE("a send that waits for room ends when the peer is killed", "[death][fo
 }
 
 TEST_CASE("every waiting thread is told of the peer's death", "[death][fork]") {
-    CHECK(error_when_killed(
-              [](channel&) { return 0; },
-              [](channel& end) {
-                  std::atomic<int> told{0};
-                  std::vector<std::thread> threads;
-                  for (int i = 0; i < 3; ++i) {
-                      threads.emplace_back([&] {
-                          if (error_of([&] { end.receive(soon); }) == EPIPE) ++told;
-                      });
-                      threads.emplace_back([&] {
-                          if (error_of([&] { end.call("x", soon); }) == EPIPE) ++told;
-                      });
-                      threads.emplace_back([&] {
-                          if (error_of([&] {
-                                  for (;;) end.send(std::string(1000, 'x'), soon);
-                              }) == EPIPE)
-                              ++told;
-                      });
-                  }
-                  for (std::thread& thread : threads) thread.join();
-                  CHECK(told == 9);
-                  end.receive(soon);
-              }) == EPIPE);
+    CHECK(error_when_killed([](channel&) { return 0; },
+                            [](channel& end) {
+                                std::atomic<int> told{0};
+                                std::vector<std::thread> threads;
+                                for (int i = 0; i < 3; ++i) {
+                                    threads.emplace_back([&] {
+                                        if (error_of([&] { end.receive(soon); }) == EPIPE) ++told;
+                                    });
+                                    threads.emplace_back([&] {
+                                        if (error_of([&] { end.call("x", soon); }) == EPIPE) ++told;
+                                    });
+                                    threads.emplace_back([&] {
+                                        if (error_of([&] {
+                                                for (;;) end.send(std::string(1000, 'x'), soon);
+                                            }) == EPIPE)
+                                            ++told;
+                                    });
+                                }
+                                for (std::thread& thread : threads) thread.join();
+                                CHECK(told == 9);
+                                end.receive(soon);
+                            }) == EPIPE);
 }
 
 TEST_CASE("what a killed peer had published is received before EPIPE", "[death][fork]") {
@@ -164,7 +163,9 @@ TEST_CASE("a reply that was published before its server died is received", "[dea
 
 TEST_CASE("sending to a peer that died unnoticed fails when the queue is full at the latest",
           "[death]") {
-    auto [server, client] = channel_pair();
+    auto ends = channel_pair();
+    auto& server = ends.first;
+    auto& client = ends.second;
     client.send("x", soon);
     { const channel gone = std::move(server); }
     int sent = 0;
@@ -176,7 +177,9 @@ TEST_CASE("sending to a peer that died unnoticed fails when the queue is full at
 }
 
 TEST_CASE("a peer that dies before it opened its channel is an EPIPE", "[death]") {
-    auto [accepted, connected] = connected_pair();
+    auto ends = connected_pair();
+    auto& accepted = ends.first;
+    auto& connected = ends.second;
     channel server(std::move(accepted));
     CHECK_FALSE(server.try_receive());
     CHECK_FALSE(server.try_send("x"));
@@ -228,7 +231,8 @@ TEST_CASE("a peer killed at a random moment of traffic leaves no wrong byte and 
 }
 
 TEST_CASE("an endpoint carries one channel, and only one of a connection does", "[message]") {
-    auto [accepted, connected] = connected_pair();
+    auto ends = connected_pair();
+    auto& accepted = ends.first;
     ipcdoor_endpoint* const raw = accepted.get();
     channel first(std::move(accepted));
     CHECK(error_of([&] {
@@ -243,7 +247,9 @@ TEST_CASE("an endpoint carries one channel, and only one of a connection does", 
 }
 
 TEST_CASE("a malformed header refuses the peer with a clear error", "[message][hostile]") {
-    auto [accepted, connected] = connected_pair();
+    auto ends = connected_pair();
+    auto& accepted = ends.first;
+    auto& connected = ends.second;
     channel server(std::move(accepted));
     puppet peer(std::move(connected));
     peer.open();
@@ -263,7 +269,9 @@ TEST_CASE("a malformed header refuses the peer with a clear error", "[message][h
 
 TEST_CASE("a record that breaks the protocol ends the channel for all its threads",
           "[message][hostile]") {
-    auto [accepted, connected] = connected_pair();
+    auto ends = connected_pair();
+    auto& accepted = ends.first;
+    auto& connected = ends.second;
     channel server(std::move(accepted));
     puppet peer(std::move(connected));
     peer.open();
@@ -287,7 +295,9 @@ TEST_CASE("a record that breaks the protocol ends the channel for all its thread
 
 TEST_CASE("a head that runs ahead ends the channel, a sleeping receiver included",
           "[message][hostile]") {
-    auto [accepted, connected] = connected_pair();
+    auto ends = connected_pair();
+    auto& accepted = ends.first;
+    auto& connected = ends.second;
     channel server(std::move(accepted));
     puppet peer(std::move(connected));
     peer.open();
@@ -305,8 +315,12 @@ TEST_CASE("a head that runs ahead ends the channel, a sleeping receiver included
 
 TEST_CASE("a hostile peer harms nobody but its own connection", "[message][hostile]") {
     service local;
-    auto [bad_accepted, bad_connected] = local.pair();
-    auto [good_accepted, good_connected] = local.pair();
+    auto bad_ends = local.pair();
+    auto& bad_accepted = bad_ends.first;
+    auto& bad_connected = bad_ends.second;
+    auto good_ends = local.pair();
+    auto& good_accepted = good_ends.first;
+    auto& good_connected = good_ends.second;
     channel bad(std::move(bad_accepted));
     puppet peer(std::move(bad_connected));
     channel good(std::move(good_accepted));

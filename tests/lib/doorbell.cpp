@@ -32,7 +32,9 @@ int wait(endpoint& on, std::uint64_t mask, deadline until, ipcdoor_event* event 
 }  // namespace
 
 TEST_CASE("rings before a wait are found, counted, with the latest value", "[doorbell]") {
-    auto [server, client] = connected_pair();
+    auto ends = connected_pair();
+    auto& server = ends.first;
+    auto& client = ends.second;
     for (std::uint64_t i = 1; i <= 1000; ++i) REQUIRE(ring(client, 7, i) == 0);
     ipcdoor_event event{};
     std::uint64_t count = 0;
@@ -48,7 +50,9 @@ TEST_CASE("rings before a wait are found, counted, with the latest value", "[doo
 }
 
 TEST_CASE("each side tells its own rings from the other's", "[doorbell]") {
-    auto [server, client] = connected_pair();
+    auto ends = connected_pair();
+    auto& server = ends.first;
+    auto& client = ends.second;
     REQUIRE(ring(server, 5, 55) == 0);
     CHECK(wait(server, ~std::uint64_t{1}, 0ns) == -ETIMEDOUT);
     ipcdoor_event event{};
@@ -59,7 +63,9 @@ TEST_CASE("each side tells its own rings from the other's", "[doorbell]") {
 }
 
 TEST_CASE("a wait takes the vectors of its mask and leaves the others pending", "[doorbell]") {
-    auto [server, client] = connected_pair();
+    auto ends = connected_pair();
+    auto& server = ends.first;
+    auto& client = ends.second;
     REQUIRE(ring(client, 10, 1) == 0);
     REQUIRE(ring(client, 63, 2) == 0);
     ipcdoor_event event{};
@@ -72,7 +78,8 @@ TEST_CASE("a wait takes the vectors of its mask and leaves the others pending", 
 }
 
 TEST_CASE("a wait ends at its deadline, not before", "[doorbell]") {
-    auto [server, client] = connected_pair();
+    auto ends = connected_pair();
+    auto& server = ends.first;
     const auto begin = std::chrono::steady_clock::now();
     CHECK(wait(server, bit(1), 50ms) == -ETIMEDOUT);
     CHECK(std::chrono::steady_clock::now() - begin >= 50ms);
@@ -81,7 +88,8 @@ TEST_CASE("a wait ends at its deadline, not before", "[doorbell]") {
 }
 
 TEST_CASE("impossible rings and waits are refused", "[doorbell]") {
-    auto [server, client] = connected_pair();
+    auto ends = connected_pair();
+    auto& client = ends.second;
     CHECK(ring(client, 0) == -EINVAL);
     CHECK(ring(client, 64) == -EINVAL);
     CHECK(ipcdoor_ring(client.get(), 2, 0, 1, 0) == -EINVAL);
@@ -90,7 +98,9 @@ TEST_CASE("impossible rings and waits are refused", "[doorbell]") {
 }
 
 TEST_CASE("counts stay exact under several ringers", "[doorbell]") {
-    auto [server, client] = connected_pair();
+    auto ends = connected_pair();
+    auto& server = ends.first;
+    auto& client = ends.second;
     const std::uint64_t each = scaled(20'000);
     constexpr std::uint64_t ringers = 4;
     std::vector<std::thread> threads;
@@ -131,8 +141,7 @@ TEST_CASE("two processes ping-pong by ring_wait and lose nothing", "[doorbell][f
     endpoint end = local.accept();
     for (std::uint64_t i = 1; i <= rounds; ++i) {
         ipcdoor_event event{};
-        REQUIRE(ipcdoor_ring_wait(end.get(), 1, 0, 1, i, bit(2), deadline(soon).ns(), &event) ==
-                0);
+        REQUIRE(ipcdoor_ring_wait(end.get(), 1, 0, 1, i, bit(2), deadline(soon).ns(), &event) == 0);
         REQUIRE(event.count == 1);
         REQUIRE(event.value == i);
     }
@@ -141,7 +150,9 @@ TEST_CASE("two processes ping-pong by ring_wait and lose nothing", "[doorbell][f
 }
 
 TEST_CASE("a wait on a dead peer fails with EPIPE after its last rings", "[doorbell][death]") {
-    auto [server, client] = connected_pair();
+    auto ends = connected_pair();
+    auto& server = ends.first;
+    auto& client = ends.second;
     REQUIRE(ring(client, 8, 88) == 0);
     { const endpoint gone = std::move(client); }
     ipcdoor_event event{};
@@ -169,7 +180,8 @@ TEST_CASE("a sleeping waiter is told when its peer is killed", "[doorbell][death
 }
 
 TEST_CASE("connections use the source that was asked for", "[doorbell]") {
-    auto [server, client] = connected_pair();
+    auto ends = connected_pair();
+    auto& server = ends.first;
     struct ipcdoor_endpoint_info info {};
     REQUIRE(ipcdoor_endpoint_info(server.get(), &info) == 0);
     CHECK(info.source != IPCDOOR_SOURCE_AUTO);

@@ -24,7 +24,7 @@ void check(int result, const char* what) {
 // The runtime directory of soft: for this run, and gone after it. Children of
 // fork() leave it alone: they end by _exit().
 class private_directory {
-  public:
+public:
     private_directory() {
         char path[] = "/tmp/ipcdoor-test-XXXXXX";
         if (mkdtemp(path) == nullptr)
@@ -37,7 +37,7 @@ class private_directory {
     }
     const std::string& path() const { return path_; }
 
-  private:
+private:
     std::string path_;
 };
 
@@ -147,8 +147,8 @@ std::pair<endpoint, endpoint> connected_pair(std::uint64_t slot_bytes) {
 
 std::pair<channel, channel> channel_pair(std::uint64_t message_bytes,
                                          const channel_options& options) {
-    auto [accepted, connected] = connected_pair(channel_slot_bytes(message_bytes));
-    return {channel(std::move(accepted), options), channel(std::move(connected), options)};
+    auto ends = connected_pair(channel_slot_bytes(message_bytes));
+    return {channel(std::move(ends.first), options), channel(std::move(ends.second), options)};
 }
 
 int error_of(const std::function<void()>& operation) {

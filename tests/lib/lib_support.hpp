@@ -27,14 +27,14 @@ namespace ipcdoor::test {
 inline constexpr std::chrono::seconds soon{60};
 
 bool on_soft();
-std::uint32_t source();       // IPCDOOR_SOURCE_*
+std::uint32_t source();  // IPCDOOR_SOURCE_*
 std::uint64_t scaled(std::uint64_t iterations);
 std::string unique_name();
 
 // A listening name, and connections to it. Made before fork(), the child
 // connects by connect().
 class service {
-  public:
+public:
     explicit service(std::uint64_t slot_bytes = channel_slot_bytes(8192));
     ~service();
     service(const service&) = delete;
@@ -47,15 +47,14 @@ class service {
     // Both ends in this process: {accepted, connected}.
     std::pair<endpoint, endpoint> pair();
 
-  private:
+private:
     std::string name_;
     ipcdoor_door* door_ = nullptr;
     ipcdoor_listener* listener_ = nullptr;
 };
 
 // Both ends of a fresh connection in this process.
-std::pair<endpoint, endpoint> connected_pair(
-    std::uint64_t slot_bytes = channel_slot_bytes(8192));
+std::pair<endpoint, endpoint> connected_pair(std::uint64_t slot_bytes = channel_slot_bytes(8192));
 std::pair<channel, channel> channel_pair(std::uint64_t message_bytes = 8192,
                                          const channel_options& options = {});
 

@@ -18,7 +18,9 @@ using namespace ipcdoor::test;
 using namespace std::chrono_literals;
 
 TEST_CASE("messages keep order, boundaries and content", "[message]") {
-    auto [server, client] = channel_pair();
+    auto ends = channel_pair();
+    auto& server = ends.first;
+    auto& client = ends.second;
     client.send("first");
     client.send("");
     client.send(std::string(100, 'x'));
@@ -33,7 +35,9 @@ TEST_CASE("messages carry objects, arrays and text", "[message]") {
         int number;
         double value;
     };
-    auto [server, client] = channel_pair();
+    auto ends = channel_pair();
+    auto& server = ends.first;
+    auto& client = ends.second;
     client.send(sample{7, 2.5});
     client.send(std::array<std::uint16_t, 3>{1, 2, 3});
     client.send(std::vector<char>{'a', 'b'});
@@ -50,7 +54,9 @@ TEST_CASE("messages carry objects, arrays and text", "[message]") {
 }
 
 TEST_CASE("every size from nothing to the largest message passes", "[message]") {
-    auto [server, client] = channel_pair(4096);
+    auto ends = channel_pair(4096);
+    auto& server = ends.first;
+    auto& client = ends.second;
     const std::size_t largest = client.max_message_bytes();
     CHECK(largest >= 4096);
     for (std::size_t bytes = 0; bytes <= largest; bytes += bytes < 70 ? 1 : 61) {
@@ -63,7 +69,9 @@ TEST_CASE("every size from nothing to the largest message passes", "[message]") 
 }
 
 TEST_CASE("a message that is too large is refused, and the channel goes on", "[message]") {
-    auto [server, client] = channel_pair();
+    auto ends = channel_pair();
+    auto& server = ends.first;
+    auto& client = ends.second;
     const std::string large(client.max_message_bytes() + 1, 'x');
     CHECK(error_of([&] { client.send(large, soon); }) == EMSGSIZE);
     CHECK(error_of([&] { (void)client.try_send(large); }) == EMSGSIZE);
@@ -73,7 +81,9 @@ TEST_CASE("a message that is too large is refused, and the channel goes on", "[m
 }
 
 TEST_CASE("a channel of the smallest slots works", "[message]") {
-    auto [accepted, connected] = connected_pair(0);
+    auto ends = connected_pair(0);
+    auto& accepted = ends.first;
+    auto& connected = ends.second;
     channel server(std::move(accepted));
     channel client(std::move(connected));
     CHECK(client.max_message_bytes() == 1008);
@@ -85,7 +95,9 @@ TEST_CASE("a channel of the smallest slots works", "[message]") {
 
 TEST_CASE("a full queue refuses, blocks until the deadline, and takes more after a receive",
           "[message]") {
-    auto [server, client] = channel_pair();
+    auto ends = channel_pair();
+    auto& server = ends.first;
+    auto& client = ends.second;
     // The peer's header must have been seen before a try can succeed.
     client.send("0", soon);
     std::uint64_t sent = 1;
@@ -103,7 +115,9 @@ TEST_CASE("a full queue refuses, blocks until the deadline, and takes more after
 }
 
 TEST_CASE("a blocked sender goes on when the receiver makes room", "[message]") {
-    auto [server, client] = channel_pair();
+    auto ends = channel_pair();
+    auto& server = ends.first;
+    auto& client = ends.second;
     const std::uint64_t count = scaled(20'000);
     std::thread sender([&, &to = client] {
         for (std::uint64_t i = 0; i < count; ++i) to.send(pattern(i, i % 4000), soon);
@@ -119,7 +133,9 @@ TEST_CASE("a blocked sender goes on when the receiver makes room", "[message]") 
 }
 
 TEST_CASE("an empty queue makes receive wait until the deadline", "[message]") {
-    auto [server, client] = channel_pair();
+    auto ends = channel_pair();
+    auto& server = ends.first;
+    auto& client = ends.second;
     const auto begin = std::chrono::steady_clock::now();
     CHECK(error_of([&] { server.receive(50ms); }) == ETIMEDOUT);
     CHECK(std::chrono::steady_clock::now() - begin >= 50ms);
@@ -129,14 +145,15 @@ TEST_CASE("an empty queue makes receive wait until the deadline", "[message]") {
 }
 
 TEST_CASE("under load there is no doorbell for each message", "[message]") {
-    auto [server, client] = channel_pair(1 << 16);
+    auto ends = channel_pair(1 << 16);
+    auto& server = ends.first;
+    auto& client = ends.second;
     client.send("awake", soon);
     CHECK(server.receive(soon).text() == "awake");
     const auto before_client = client.stats();
     const auto before_server = server.stats();
     for (std::uint64_t i = 0; i < 500; ++i) client.send(pattern(i, 100), soon);
-    for (std::uint64_t i = 0; i < 500; ++i)
-        REQUIRE(server.receive(soon).text() == pattern(i, 100));
+    for (std::uint64_t i = 0; i < 500; ++i) REQUIRE(server.receive(soon).text() == pattern(i, 100));
     CHECK(client.stats().doorbells == before_client.doorbells);
     CHECK(client.stats().waits == before_client.waits);
     CHECK(server.stats().doorbells == before_server.doorbells);
@@ -144,7 +161,9 @@ TEST_CASE("under load there is no doorbell for each message", "[message]") {
 }
 
 TEST_CASE("any number of threads send and receive, each message once", "[message]") {
-    auto [server, client] = channel_pair();
+    auto ends = channel_pair();
+    auto& server = ends.first;
+    auto& client = ends.second;
     constexpr std::uint64_t senders = 4;
     constexpr std::uint64_t receivers = 3;
     const std::uint64_t each = scaled(10'000);
@@ -222,7 +241,9 @@ TEST_CASE("two processes exchange millions of messages in order", "[message][for
 }
 
 TEST_CASE("a spinning receiver gets its messages all the same", "[message]") {
-    auto [server, client] = channel_pair(8192, {.spin_ns = 100'000});
+    auto ends = channel_pair(8192, {.spin_ns = 100'000});
+    auto& server = ends.first;
+    auto& client = ends.second;
     std::thread sender([&, &to = client] {
         for (std::uint64_t i = 0; i < 200; ++i) {
             if (i % 50 == 0) std::this_thread::sleep_for(1ms);

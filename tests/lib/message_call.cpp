@@ -29,7 +29,9 @@ void echo(channel& from) {
 }  // namespace
 
 TEST_CASE("a call returns the reply to it", "[call]") {
-    auto [server, client] = channel_pair();
+    auto ends = channel_pair();
+    auto& server = ends.first;
+    auto& client = ends.second;
     std::thread service_thread([&, &from = server] { echo(from); });
     for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, client.max_message_bytes()})
         CHECK(client.call(pattern(bytes, bytes), soon).text() == pattern(bytes, bytes));
@@ -39,7 +41,9 @@ TEST_CASE("a call returns the reply to it", "[call]") {
 }
 
 TEST_CASE("replies in any order reach their callers", "[call]") {
-    auto [server, client] = channel_pair();
+    auto ends = channel_pair();
+    auto& server = ends.first;
+    auto& client = ends.second;
     std::thread service_thread([&, &from = server] {
         std::vector<message> requests;
         for (int i = 0; i < 4; ++i) requests.push_back(from.receive(soon));
@@ -91,7 +95,9 @@ TEST_CASE("eight threads call one server process at once and get their own repli
 }
 
 TEST_CASE("several threads serve several callers", "[call]") {
-    auto [server, client] = channel_pair();
+    auto ends = channel_pair();
+    auto& server = ends.first;
+    auto& client = ends.second;
     const std::uint64_t each = scaled(2'000);
     std::vector<std::thread> threads;
     std::atomic<std::uint64_t> wrong{0};
@@ -118,9 +124,10 @@ TEST_CASE("several threads serve several callers", "[call]") {
     CHECK(wrong == 0);
 }
 
-TEST_CASE("a call gives up at its deadline, and the late reply is dropped and counted",
-          "[call]") {
-    auto [server, client] = channel_pair();
+TEST_CASE("a call gives up at its deadline, and the late reply is dropped and counted", "[call]") {
+    auto ends = channel_pair();
+    auto& server = ends.first;
+    auto& client = ends.second;
     const auto begin = std::chrono::steady_clock::now();
     CHECK(error_of([&] { client.call("slow", 50ms); }) == ETIMEDOUT);
     CHECK(std::chrono::steady_clock::now() - begin >= 50ms);
@@ -138,7 +145,9 @@ TEST_CASE("a call gives up at its deadline, and the late reply is dropped and co
 }
 
 TEST_CASE("a second reply to one request is dropped and counted", "[call]") {
-    auto [server, client] = channel_pair();
+    auto ends = channel_pair();
+    auto& server = ends.first;
+    auto& client = ends.second;
     std::thread service_thread([&, &from = server] {
         const message request = from.receive(soon);
         from.reply(request, "one", soon);
@@ -152,7 +161,9 @@ TEST_CASE("a second reply to one request is dropped and counted", "[call]") {
 }
 
 TEST_CASE("messages that come while a call waits are kept for receive, in order", "[call]") {
-    auto [server, client] = channel_pair();
+    auto ends = channel_pair();
+    auto& server = ends.first;
+    auto& client = ends.second;
     std::thread service_thread([&, &from = server] {
         const message request = from.receive(soon);
         for (std::uint64_t i = 0; i < 20; ++i) from.send(i, soon);
@@ -160,13 +171,14 @@ TEST_CASE("messages that come while a call waits are kept for receive, in order"
     });
     CHECK(client.call("x", soon).text() == "done");
     service_thread.join();
-    for (std::uint64_t i = 0; i < 20; ++i)
-        REQUIRE(client.receive(soon).as<std::uint64_t>() == i);
+    for (std::uint64_t i = 0; i < 20; ++i) REQUIRE(client.receive(soon).as<std::uint64_t>() == i);
     CHECK_FALSE(client.try_receive());
 }
 
 TEST_CASE("a flood of messages holds a call up to its deadline, not for ever", "[call]") {
-    auto [server, client] = channel_pair(8192, {.inbox_bytes = 2048});
+    auto ends = channel_pair(8192, {.inbox_bytes = 2048});
+    auto& server = ends.first;
+    auto& client = ends.second;
     std::atomic<bool> replied{false};
     std::thread service_thread([&, &from = server] {
         const message request = from.receive(soon);
@@ -175,8 +187,7 @@ TEST_CASE("a flood of messages holds a call up to its deadline, not for ever", "
         replied = true;
     });
     CHECK(error_of([&] { client.call("x", 100ms); }) == ETIMEDOUT);
-    for (std::uint64_t i = 0; i < 100; ++i)
-        REQUIRE(client.receive(soon).text() == pattern(i, 100));
+    for (std::uint64_t i = 0; i < 100; ++i) REQUIRE(client.receive(soon).text() == pattern(i, 100));
     service_thread.join();
     CHECK(replied);
     CHECK_FALSE(client.try_receive());
@@ -184,7 +195,9 @@ TEST_CASE("a flood of messages holds a call up to its deadline, not for ever", "
 }
 
 TEST_CASE("a receiver lets a flooded call go on", "[call]") {
-    auto [server, client] = channel_pair(8192, {.inbox_bytes = 2048});
+    auto ends = channel_pair(8192, {.inbox_bytes = 2048});
+    auto& server = ends.first;
+    auto& client = ends.second;
     std::thread service_thread([&, &from = server] {
         const message request = from.receive(soon);
         for (std::uint64_t i = 0; i < 1000; ++i) from.send(pattern(i, 100), soon);
@@ -206,7 +219,9 @@ TEST_CASE("a receiver lets a flooded call go on", "[call]") {
 }
 
 TEST_CASE("both sides may call each other at the same time", "[call]") {
-    auto [server, client] = channel_pair();
+    auto ends = channel_pair();
+    auto& server = ends.first;
+    auto& client = ends.second;
     const std::uint64_t each = scaled(1'000);
     std::atomic<std::uint64_t> wrong{0};
     std::vector<std::thread> threads;
@@ -253,7 +268,9 @@ TEST_CASE("a server that replies and receives at once serves as well", "[call][f
 }
 
 TEST_CASE("reply to a message that is no request is an error", "[call]") {
-    auto [server, client] = channel_pair();
+    auto ends = channel_pair();
+    auto& server = ends.first;
+    auto& client = ends.second;
     client.send("plain", soon);
     const message plain = server.receive(soon);
     CHECK(error_of([&] { server.reply(plain, "x", soon); }) == EINVAL);

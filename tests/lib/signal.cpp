@@ -24,7 +24,7 @@ namespace {
 
 // Blocks a signal in this thread, and swallows what is left of it at the end.
 class blocked_signal {
-  public:
+public:
     explicit blocked_signal(int signo) {
         sigemptyset(&set_);
         sigaddset(&set_, signo);
@@ -45,7 +45,7 @@ class blocked_signal {
         return info;
     }
 
-  private:
+private:
     sigset_t set_;
     sigset_t before_;
 };
@@ -53,7 +53,9 @@ class blocked_signal {
 }  // namespace
 
 TEST_CASE("pulses keep their values and order", "[pulse]") {
-    auto [accepted, connected] = connected_pair();
+    auto ends = connected_pair();
+    auto& accepted = ends.first;
+    auto& connected = ends.second;
     pulse_port server(accepted);
     pulse_port client(connected);
     CHECK_FALSE(server.try_receive());
@@ -68,7 +70,9 @@ TEST_CASE("pulses keep their values and order", "[pulse]") {
 }
 
 TEST_CASE("a full pulse queue drops the newest and counts them", "[pulse]") {
-    auto [accepted, connected] = connected_pair();
+    auto ends = connected_pair();
+    auto& accepted = ends.first;
+    auto& connected = ends.second;
     pulse_port server(accepted);
     pulse_port client(connected);
     for (std::uint64_t i = 0; i < 64; ++i) CHECK(client.send(i));
@@ -83,7 +87,8 @@ TEST_CASE("a full pulse queue drops the newest and counts them", "[pulse]") {
 }
 
 TEST_CASE("a receive of pulses ends at its deadline, not before", "[pulse]") {
-    auto [accepted, connected] = connected_pair();
+    auto ends = connected_pair();
+    auto& accepted = ends.first;
     pulse_port server(accepted);
     const auto begin = std::chrono::steady_clock::now();
     CHECK(error_of([&] { server.receive(50ms); }) == ETIMEDOUT);
@@ -91,7 +96,9 @@ TEST_CASE("a receive of pulses ends at its deadline, not before", "[pulse]") {
 }
 
 TEST_CASE("pulses and messages share a connection", "[pulse]") {
-    auto [server, client] = channel_pair();
+    auto ends = channel_pair();
+    auto& server = ends.first;
+    auto& client = ends.second;
     pulse_port pulses_to(client.raw());
     pulse_port pulses_from(server.raw());
     client.send("message", soon);
@@ -130,7 +137,9 @@ TEST_CASE("pulses between processes are lost to nobody who keeps up", "[pulse][f
 }
 
 TEST_CASE("several threads receive pulses, each once", "[pulse]") {
-    auto [accepted, connected] = connected_pair();
+    auto ends = connected_pair();
+    auto& accepted = ends.first;
+    auto& connected = ends.second;
     pulse_port server(accepted);
     pulse_port client(connected);
     std::vector<std::thread> threads;
@@ -162,7 +171,9 @@ TEST_CASE("several threads receive pulses, each once", "[pulse]") {
 }
 
 TEST_CASE("a pulse queue with impossible cursors is refused", "[pulse][hostile]") {
-    auto [accepted, connected] = connected_pair();
+    auto ends = connected_pair();
+    auto& accepted = ends.first;
+    auto& connected = ends.second;
     pulse_port server(accepted);
     pulse_port client(connected);
     auto& words = *reinterpret_cast<pulse_slot*>(connected.memory().data() + ring_pulse_offset);
@@ -187,8 +198,7 @@ TEST_CASE("a pulse queue with impossible cursors is refused", "[pulse][hostile]"
     }
 }
 
-TEST_CASE("a bound POSIX signal carries the ring's value and the ringer's pid",
-          "[signal][fork]") {
+TEST_CASE("a bound POSIX signal carries the ring's value and the ringer's pid", "[signal][fork]") {
     service local;
     const blocked_signal guard(SIGRTMIN + 3);
     blocked_signal signals(SIGRTMIN + 3);
@@ -217,7 +227,9 @@ TEST_CASE("a bound POSIX signal carries the ring's value and the ringer's pid",
 
 TEST_CASE("a pulse arrives as a signal with its value where that is bound", "[pulse][signal]") {
     blocked_signal signals(SIGRTMIN + 4);
-    auto [accepted, connected] = connected_pair();
+    auto ends = connected_pair();
+    auto& accepted = ends.first;
+    auto& connected = ends.second;
     pulse_port server(accepted);
     pulse_port client(connected);
     const signal_binding binding = bind_signal(accepted, SIGRTMIN + 4, vectors(pulse_vector));
@@ -230,7 +242,9 @@ TEST_CASE("a pulse arrives as a signal with its value where that is bound", "[pu
 
 TEST_CASE("an unbound signal comes no more, and other vectors never raised it", "[signal]") {
     blocked_signal signals(SIGRTMIN + 5);
-    auto [accepted, connected] = connected_pair();
+    auto ends = connected_pair();
+    auto& accepted = ends.first;
+    auto& connected = ends.second;
     {
         const signal_binding binding = bind_signal(accepted, SIGRTMIN + 5, vectors(20));
         connected.ring(0, 21);
@@ -246,7 +260,8 @@ TEST_CASE("an unbound signal comes no more, and other vectors never raised it", 
 }
 
 TEST_CASE("signals that cannot be bound are refused", "[signal]") {
-    auto [accepted, connected] = connected_pair();
+    auto ends = connected_pair();
+    auto& accepted = ends.first;
     for (const int signo : {SIGKILL, SIGSTOP, -1, 65, 1000})
         CHECK(error_of([&] { (void)bind_signal(accepted, signo, vectors(20)); }) == EINVAL);
     CHECK(error_of([&] { (void)bind_signal(accepted, SIGUSR1, 0); }) == EINVAL);

@@ -113,8 +113,7 @@ struct both {
 
 void print_slot(const char* name, const endpoint& end, std::uint32_t slot) {
     const auto& words = *reinterpret_cast<const ring_slot*>(end.memory(slot).data());
-    std::fprintf(stderr,
-                 "wakeups: %s: out tail %llu armed %llu, in head %llu armed %llu\n", name,
+    std::fprintf(stderr, "wakeups: %s: out tail %llu armed %llu, in head %llu armed %llu\n", name,
                  static_cast<unsigned long long>(words.output.tail),
                  static_cast<unsigned long long>(words.output.armed),
                  static_cast<unsigned long long>(words.input.head),
@@ -159,7 +158,7 @@ void ping_pong(const char* name, channel& link, both& shared, std::size_t me) {
 // were it one thread on both sides, full rings could make both wait for each
 // other to receive.
 class request_queue {
-  public:
+public:
     void push(message request) {
         const std::lock_guard lock(mutex_);
         requests_.push_back(std::move(request));
@@ -180,7 +179,7 @@ class request_queue {
         return first;
     }
 
-  private:
+private:
     std::mutex mutex_;
     std::condition_variable changed_;
     std::deque<message> requests_;
@@ -217,11 +216,13 @@ void run_side(const char* name, endpoint from, both& shared, std::size_t me,
             if (now != before) since = std::chrono::steady_clock::now();
             before = now;
             if (std::chrono::steady_clock::now() - since < std::chrono::seconds(silence)) continue;
-            std::fprintf(stderr, "wakeups: %s: HANG: %llu round trips, %llu sent, %llu received, %llu calls\n",
-                         name, static_cast<unsigned long long>(mine.round_trips),
-                         static_cast<unsigned long long>(mine.sent),
-                         static_cast<unsigned long long>(mine.received),
-                         static_cast<unsigned long long>(mine.calls));
+            std::fprintf(
+                stderr,
+                "wakeups: %s: HANG: %llu round trips, %llu sent, %llu received, %llu calls\n", name,
+                static_cast<unsigned long long>(mine.round_trips),
+                static_cast<unsigned long long>(mine.sent),
+                static_cast<unsigned long long>(mine.received),
+                static_cast<unsigned long long>(mine.calls));
             print_slot("slot 0", link.raw(), 0);
             print_slot("slot 1", link.raw(), 1);
             std::fflush(nullptr);
@@ -320,7 +321,7 @@ options parse(int argc, char** argv) {
 
 // soft:'s runtime directory where IPCDOOR_URI names no other door.
 class own_directory {
-  public:
+public:
     own_directory() {
         const char* uri = std::getenv("IPCDOOR_URI");
         if (uri != nullptr && *uri != '\0') return;
@@ -336,7 +337,7 @@ class own_directory {
     own_directory(const own_directory&) = delete;
     own_directory& operator=(const own_directory&) = delete;
 
-  private:
+private:
     std::string path_;
 };
 
@@ -365,19 +366,18 @@ int run(int argc, char** argv) {
     });
     run_side("server", names.accept(60s), *shared, 0, chosen.silence);
     clock.join();
-    const test::child_status ended =
-        peer.wait(std::chrono::seconds(chosen.silence) + 10s);
+    const test::child_status ended = peer.wait(std::chrono::seconds(chosen.silence) + 10s);
     for (std::size_t i = 0; i < 2; ++i) {
         const progress& side = shared->side[i];
-        std::printf("%s: %llu round trips, %llu messages sent, %llu received, %llu calls, "
-                    "%llu doorbells, %llu waits\n",
-                    i == 0 ? "server" : "client",
-                    static_cast<unsigned long long>(side.round_trips),
-                    static_cast<unsigned long long>(side.sent),
-                    static_cast<unsigned long long>(side.received),
-                    static_cast<unsigned long long>(side.calls),
-                    static_cast<unsigned long long>(side.doorbells),
-                    static_cast<unsigned long long>(side.waits));
+        std::printf(
+            "%s: %llu round trips, %llu messages sent, %llu received, %llu calls, "
+            "%llu doorbells, %llu waits\n",
+            i == 0 ? "server" : "client", static_cast<unsigned long long>(side.round_trips),
+            static_cast<unsigned long long>(side.sent),
+            static_cast<unsigned long long>(side.received),
+            static_cast<unsigned long long>(side.calls),
+            static_cast<unsigned long long>(side.doorbells),
+            static_cast<unsigned long long>(side.waits));
     }
     for (std::size_t i = 0; i < 2; ++i) {
         if (shared->side[i].sent != shared->side[1 - i].received) {

@@ -209,9 +209,7 @@ TEST_CASE("wrong armed words cost doorbells and nothing else", "[ring][hostile]"
 TEST_CASE("every malformed slot header is refused with a clear error", "[ring][hostile]") {
     ring_pair ring;
     ring_slot& slot = ring.from();
-    const auto verify = [&] {
-        return error_of([&] { verify_ring_slot(&slot, ring.slot_bytes); });
-    };
+    const auto verify = [&] { return error_of([&] { verify_ring_slot(&slot, ring.slot_bytes); }); };
     REQUIRE(verify() == 0);
 
     SECTION("magic") {

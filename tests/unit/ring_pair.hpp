@@ -17,7 +17,7 @@
 namespace ipcdoor::test {
 
 class ring_pair {
-  public:
+public:
     explicit ring_pair(std::uint64_t wanted_capacity = 1024)
         : slot_bytes(ring_slot_bytes(wanted_capacity)),
           producer_slot(make_slot(slot_bytes)),
@@ -32,7 +32,7 @@ class ring_pair {
     // The header word of the record at a byte offset of the data.
     shared_u64& header_at(std::size_t offset) { return detail::header_word(data() + offset); }
 
-  private:
+private:
     struct free_slot {
         void operator()(void* memory) const { std::free(memory); }
     };
@@ -45,7 +45,7 @@ class ring_pair {
         return slot(memory);
     }
 
-  public:
+public:
     const std::size_t slot_bytes;
     slot producer_slot;
     slot consumer_slot;

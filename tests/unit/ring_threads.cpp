@@ -22,7 +22,7 @@ namespace {
 
 // A counted doorbell. The watchdog of the test binary ends a lost wake-up.
 class bell {
-  public:
+public:
     bell() { sem_init(&semaphore_, 0, 0); }
     ~bell() { sem_destroy(&semaphore_); }
     bell(const bell&) = delete;
@@ -39,7 +39,7 @@ class bell {
 
     std::atomic<std::uint64_t> rings{0};
 
-  private:
+private:
     sem_t semaphore_;
 };
 

@@ -25,9 +25,11 @@ namespace detail {
 template <class T>
 concept text_like = std::convertible_to<const T&, std::string_view>;
 template <class T>
-concept span_like = requires(const T& range) { std::span(range); } &&
-                    std::is_trivially_copyable_v<
-                        typename decltype(std::span(std::declval<const T&>()))::element_type>;
+concept span_like = requires(const T& range) {
+    std::span(range);
+}
+&&std::is_trivially_copyable_v<typename decltype(std::span(
+    std::declval<const T&>()))::element_type>;
 }  // namespace detail
 
 // Bytes that somebody else owns: made from text (without a terminating NUL),
@@ -44,13 +46,13 @@ public:
     }
 
     template <class T>
-        requires(!detail::text_like<T> && detail::span_like<T>)
-    bytes_view(const T& range) noexcept : bytes_(std::as_bytes(std::span(range))) {}
+    requires(!detail::text_like<T> && detail::span_like<T>) bytes_view(const T& range)
+    noexcept : bytes_(std::as_bytes(std::span(range))) {}
 
     template <class T>
-        requires(!detail::text_like<T> && !detail::span_like<T> &&
-                 std::is_trivially_copyable_v<T> && !std::is_pointer_v<T>)
-    bytes_view(const T& object) noexcept : bytes_(std::as_bytes(std::span(&object, 1))) {}
+    requires(!detail::text_like<T> && !detail::span_like<T> && std::is_trivially_copyable_v<T> &&
+             !std::is_pointer_v<T>) bytes_view(const T& object)
+    noexcept : bytes_(std::as_bytes(std::span(&object, 1))) {}
 
     std::span<const std::byte> bytes() const noexcept { return bytes_; }
     std::size_t size() const noexcept { return bytes_.size(); }
@@ -79,8 +81,8 @@ public:
     // The same bytes as an object. Throws EMSGSIZE where the sizes differ. Every
     // bit pattern is possible here: check what comes from a peer.
     template <class T>
-        requires(std::is_trivially_copyable_v<T> && std::is_default_constructible_v<T>)
-    T as() const {
+    requires(std::is_trivially_copyable_v<T>&& std::is_default_constructible_v<T>) T as()
+    const {
         if (bytes_.size() != sizeof(T)) {
             detail::throw_error(EMSGSIZE, "message: " + std::to_string(bytes_.size()) +
                                               " bytes came where an object of " +

@@ -37,6 +37,9 @@
 // while there are messages. call() makes one on the kernel back end where both
 // sides sleep in turn (ring and wait at once), reply_receive() likewise.
 //
+// Two sides that only send, each waiting for room before it receives, wait for
+// each other: let another thread receive, or give the sends deadlines.
+//
 // A peer that never receives can make send() block, and one that floods while
 // nobody here receives can hold up call(): beyond `inbox_bytes` of set-aside
 // messages call() waits for a receive(), up to its deadline.
@@ -76,9 +79,8 @@ struct channel_stats {
 
 // The slot size to listen with for messages of up to `message_bytes`.
 constexpr std::uint64_t channel_slot_bytes(std::uint64_t message_bytes) noexcept {
-    return ring_slot_bytes(
-        2 * (detail::padded(message_bytes) + ring_record_header_bytes +
-             detail::channel_core::id_bytes));
+    return ring_slot_bytes(2 * (detail::padded(message_bytes) + ring_record_header_bytes +
+                                detail::channel_core::id_bytes));
 }
 
 class channel {

@@ -163,8 +163,8 @@ public:
                        std::memory_order_relaxed);
             tail_ += rest;
         }
-        detail::header_word(data_ + at).store(detail::pack_record(bytes, type, flags),
-                                              std::memory_order_relaxed);
+        detail::header_word(data_ + at)
+            .store(detail::pack_record(bytes, type, flags), std::memory_order_relaxed);
         tail_ += ring_record_header_bytes + detail::padded(bytes);
         reserved_ = 0;
     }
@@ -185,8 +185,7 @@ public:
     }
 
     // Copies a record in; false while there is no room. Needs publish().
-    bool push(std::span<const std::byte> payload, std::uint16_t type = 0,
-              std::uint16_t flags = 0) {
+    bool push(std::span<const std::byte> payload, std::uint16_t type = 0, std::uint16_t flags = 0) {
         std::byte* const to = reserve(payload.size());
         if (to == nullptr) return false;
         if (!payload.empty()) std::memcpy(to, payload.data(), payload.size());
@@ -256,10 +255,10 @@ private:
     const ring_input& theirs_;
     std::byte* const data_;
     const std::uint64_t capacity_;
-    std::uint64_t tail_;           // committed
-    std::uint64_t published_;      // what the consumer may see
-    std::uint64_t head_;           // the consumer's, when last looked at
-    std::uint64_t answered_ = 0;   // the armed word that was rung for
+    std::uint64_t tail_;          // committed
+    std::uint64_t published_;     // what the consumer may see
+    std::uint64_t head_;          // the consumer's, when last looked at
+    std::uint64_t answered_ = 0;  // the armed word that was rung for
     std::size_t reserved_ = 0;
     bool poisoned_ = false;
 };
@@ -314,10 +313,11 @@ public:
         if (type_of(header) == ring_wrap_type || bytes > ring_max_payload(capacity_) ||
             record > capacity_ - at || record > tail_ - head_ - skipped)
             poison("a record of " + std::to_string(bytes) + " bytes at offset " +
-                   std::to_string(at) + " leaves the " +
-                   std::to_string(tail_ - head_ - skipped) + " readable bytes");
+                   std::to_string(at) + " leaves the " + std::to_string(tail_ - head_ - skipped) +
+                   " readable bytes");
         peeked_ = skipped + record;
-        record_ = {type_of(header), static_cast<std::uint16_t>(header >> 48),
+        record_ = {type_of(header),
+                   static_cast<std::uint16_t>(header >> 48),
                    {data_ + at + ring_record_header_bytes, static_cast<std::size_t>(bytes)}};
         return record_;
     }

@@ -17,8 +17,8 @@
 namespace ipcdoor {
 
 inline constexpr std::uint64_t ring_magic = 0x474e495244435049ULL;  // "IPCDRING"
-inline constexpr std::uint32_t ring_version_min = 1;  // oldest layout spoken here
-inline constexpr std::uint32_t ring_version_max = 1;  // newest
+inline constexpr std::uint32_t ring_version_min = 1;                // oldest layout spoken here
+inline constexpr std::uint32_t ring_version_max = 1;                // newest
 
 inline constexpr std::size_t ring_line_bytes = 128;
 inline constexpr std::size_t ring_record_align = 8;
@@ -98,8 +98,7 @@ constexpr std::size_t ring_max_payload(std::uint64_t capacity) noexcept {
 namespace detail {
 
 [[noreturn]] inline void ring_violation(const std::string& what) {
-    throw_error(EPROTO, "ring: " + what +
-                            ": the peer is broken or hostile; close this connection");
+    throw_error(EPROTO, "ring: " + what + ": the peer is broken or hostile; close this connection");
 }
 
 }  // namespace detail

@@ -65,7 +65,7 @@ static_assert(ring_pulse_offset + sizeof(pulse_slot) <= ring_data_offset);
 class pulse_port {
 public:
     explicit pulse_port(endpoint& end) : endpoint_(end.get()) {
-        struct ipcdoor_endpoint_info info{};
+        struct ipcdoor_endpoint_info info {};
         detail::throw_if(ipcdoor_endpoint_info(endpoint_, &info));
         if ((info.flags & IPCDOOR_ENDPOINT_CONNECTION) == 0 || info.slots != 2 ||
             info.slot_bytes < ring_data_offset) {
@@ -125,8 +125,8 @@ public:
             lock.unlock();
             int waited;
             do {
-                waited = ipcdoor_wait(endpoint_, std::uint64_t{1} << pulse_vector, until.ns(),
-                                      nullptr);
+                waited =
+                    ipcdoor_wait(endpoint_, std::uint64_t{1} << pulse_vector, until.ns(), nullptr);
             } while (waited == -EINTR);
             lock.lock();
             waiting_ = false;

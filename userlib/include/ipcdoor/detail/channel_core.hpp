@@ -72,7 +72,7 @@ public:
     // `endpoint` is one of a connection's two and outlives this.
     channel_core(ipcdoor_endpoint* endpoint, std::uint64_t spin_ns, std::size_t inbox_bytes)
         : endpoint_(endpoint), spin_ns_(spin_ns), inbox_limit_(inbox_bytes) {
-        struct ipcdoor_endpoint_info info{};
+        struct ipcdoor_endpoint_info info {};
         throw_if(ipcdoor_endpoint_info(endpoint, &info));
         if ((info.flags & IPCDOOR_ENDPOINT_CONNECTION) == 0 || info.slots != 2) {
             throw_error(EINVAL,
@@ -224,7 +224,8 @@ private:
     };
 
     static void throw_timeout(const char* what) {
-        throw_error(ETIMEDOUT, std::string("channel: the deadline passed while waiting for ") + what);
+        throw_error(ETIMEDOUT,
+                    std::string("channel: the deadline passed while waiting for ") + what);
     }
 
     static std::uint64_t request_id(const message& request) {
@@ -264,8 +265,8 @@ private:
         int waited;
         if (ring_first) {
             stats_.doorbells.fetch_add(1, std::memory_order_relaxed);
-            waited = ipcdoor_ring_wait(endpoint_, peer_, 0, data_vector, 0, mask, deadline_ns,
-                                       nullptr);
+            waited =
+                ipcdoor_ring_wait(endpoint_, peer_, 0, data_vector, 0, mask, deadline_ns, nullptr);
             if (waited != -EINTR) return waited;
         }
         do {
@@ -480,7 +481,8 @@ private:
             if (block && spin(lock)) continue;
             if (!in_->arm()) continue;
             lock.unlock();
-            const int waited = wait(data_vector, block ? deadline_ns : 0, std::exchange(owed, false));
+            const int waited =
+                wait(data_vector, block ? deadline_ns : 0, std::exchange(owed, false));
             lock.lock();
             if (waited == 0) continue;
             in_->disarm();
@@ -573,7 +575,7 @@ private:
 
     std::mutex hello_mutex_;
     std::condition_variable greeted_;
-    bool greeting_ = false;          // hello_mutex_: a thread waits in the back end
+    bool greeting_ = false;           // hello_mutex_: a thread waits in the back end
     std::atomic<bool> ready_{false};  // in_ and out_ exist
 
     std::mutex send_mutex_;
