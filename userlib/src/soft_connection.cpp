@@ -175,8 +175,8 @@ std::unique_ptr<ipcdoor_endpoint> listener::welcome(sys::unique_fd& socket) {
     const int bytes = sys::socket_receive_fds(socket.get(), &client, sizeof(client), files);
     if (bytes == -EAGAIN || bytes == -EINTR) return nullptr;
     sys::epoll_forget(epoll_.get(), socket.get());
-    sys::unique_fd connected = std::move(socket);
-    socket.reset();
+    sys::unique_fd connected;
+    connected.swap(socket);
     if (bytes <= 0) return nullptr;
     try {
         check_introduction(client, bytes, client_seat, shape_);

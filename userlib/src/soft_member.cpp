@@ -333,8 +333,8 @@ bool member::admit(sys::unique_fd& socket) {
     std::vector<sys::unique_fd> files;
     const int bytes = sys::socket_receive_fds(socket.get(), &newcomer, sizeof(newcomer), files);
     if (bytes == -EAGAIN || bytes == -EINTR) return false;
-    sys::unique_fd connected = std::move(socket);
-    socket.reset();
+    sys::unique_fd connected;
+    connected.swap(socket);
     forget(connected.get());
     if (bytes != sizeof(newcomer) || files.size() != 1) return false;
     try {
