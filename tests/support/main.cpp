@@ -25,15 +25,14 @@ std::chrono::seconds test_timeout() {
     char* end = nullptr;
     const long seconds = std::strtol(text, &end, 10);
     if (*end != '\0' || seconds < 0) {
-        std::fprintf(stderr, "IPCDOOR_TEST_TIMEOUT_S=%s: expected seconds, 0 for no limit\n",
-                     text);
+        std::fprintf(stderr, "IPCDOOR_TEST_TIMEOUT_S=%s: expected seconds, 0 for no limit\n", text);
         std::exit(2);
     }
     return std::chrono::seconds(seconds);
 }
 
 class watchdog {
-  public:
+public:
     explicit watchdog(std::chrono::seconds limit) : limit_(limit) {
         // The watchdog's thread takes no signal: tests send and count their own.
         sigset_t all;
@@ -68,7 +67,7 @@ class watchdog {
         running_ = false;
     }
 
-  private:
+private:
     void watch() {
         std::unique_lock lock(mutex_);
         while (!stop_) {

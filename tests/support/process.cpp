@@ -97,9 +97,7 @@ void gate::wait(std::chrono::milliseconds timeout) const {
 
 bool child_status::exited(int code) const { return WIFEXITED(raw) && WEXITSTATUS(raw) == code; }
 
-bool child_status::signaled(int signo) const {
-    return WIFSIGNALED(raw) && WTERMSIG(raw) == signo;
-}
+bool child_status::signaled(int signo) const { return WIFSIGNALED(raw) && WTERMSIG(raw) == signo; }
 
 std::ostream& operator<<(std::ostream& out, const child_status& status) {
     if (WIFEXITED(status.raw)) return out << "exited with " << WEXITSTATUS(status.raw);
@@ -145,8 +143,7 @@ child_status child::wait(std::chrono::milliseconds timeout) {
         const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
             deadline - std::chrono::steady_clock::now());
         pollfd waiter{end.get(), POLLIN, 0};
-        const int ready =
-            ::poll(&waiter, 1, left.count() > 0 ? static_cast<int>(left.count()) : 0);
+        const int ready = ::poll(&waiter, 1, left.count() > 0 ? static_cast<int>(left.count()) : 0);
         if (ready > 0) break;
         if (ready < 0 && errno != EINTR) throw_errno("poll");
         if (ready == 0) {
@@ -170,9 +167,8 @@ void wait_thread_asleep(pid_t pid, pid_t tid, std::chrono::milliseconds timeout)
         std::string line;
         if (!std::getline(file, line)) throw std::runtime_error(path + ": cannot be read");
         const auto name_end = line.rfind(')');
-        const char state = name_end != line.npos && name_end + 2 < line.size()
-                               ? line[name_end + 2]
-                               : '?';
+        const char state =
+            name_end != line.npos && name_end + 2 < line.size() ? line[name_end + 2] : '?';
         if (std::strchr("SDTt", state) != nullptr) return;
         if (std::chrono::steady_clock::now() >= deadline)
             throw std::runtime_error(path + ": not asleep in time, state " + state);

@@ -27,7 +27,7 @@ inline constexpr std::chrono::milliseconds partner_deadline{60'000};
 
 // A descriptor that closes itself.
 class unique_fd {
-  public:
+public:
     unique_fd() = default;
     explicit unique_fd(int fd) : fd_(fd) {}
     unique_fd(unique_fd&& other) noexcept : fd_(other.release()) {}
@@ -42,7 +42,7 @@ class unique_fd {
     int release() { return std::exchange(fd_, -1); }
     void reset(int fd = -1);
 
-  private:
+private:
     int fd_ = -1;
 };
 
@@ -55,7 +55,7 @@ template <typename T>
 class shared {
     static_assert(std::is_trivially_destructible_v<T>);
 
-  public:
+public:
     shared() : value_(new (map_shared(sizeof(T))) T{}) {}
     shared(const shared&) = delete;
     shared& operator=(const shared&) = delete;
@@ -64,19 +64,19 @@ class shared {
     T& operator*() const { return *value_; }
     T* operator->() const { return value_; }
 
-  private:
+private:
     T* value_;
 };
 
 // A gate between processes: wait() returns once open() was called, by anybody.
 // Throws std::runtime_error at the deadline.
 class gate {
-  public:
+public:
     void open();
     void wait(std::chrono::milliseconds timeout = partner_deadline) const;
     bool is_open() const;
 
-  private:
+private:
     shared<std::atomic<std::uint32_t>> word_;
 };
 
@@ -92,7 +92,7 @@ std::ostream& operator<<(std::ostream& out, const child_status& status);
 
 // A forked child. Killed and reaped by the destructor if it was not waited for.
 class child {
-  public:
+public:
     using body = std::function<int()>;
 
     child() = default;
@@ -114,7 +114,7 @@ class child {
     // Waits until it sleeps in the kernel or is stopped (/proc state S, D or T).
     void wait_asleep(std::chrono::milliseconds timeout = partner_deadline) const;
 
-  private:
+private:
     pid_t pid_ = -1;
 };
 
@@ -126,12 +126,12 @@ bool become_user(uid_t uid, gid_t gid);
 
 // A UNIX socket pair to pass descriptors over. Throws std::system_error.
 class fd_channel {
-  public:
+public:
     fd_channel();
     void send(int fd) const;
     unique_fd receive() const;
 
-  private:
+private:
     unique_fd in_;
     unique_fd out_;
 };
@@ -147,10 +147,9 @@ std::uint64_t now_ns();
 }  // namespace ipcdoor::test
 
 // In a child: reports the failed condition with errno, and exits with 1.
-#define EXPECT_CHILD(condition)                                              \
-    do {                                                                     \
-        if (!(condition))                                                    \
-            ::ipcdoor::test::child_failed(__FILE__, __LINE__, #condition);   \
+#define EXPECT_CHILD(condition)                                                          \
+    do {                                                                                 \
+        if (!(condition)) ::ipcdoor::test::child_failed(__FILE__, __LINE__, #condition); \
     } while (0)
 
 #endif  // IPCDOOR_TESTS_SUPPORT_PROCESS_HPP

@@ -8,7 +8,7 @@ top=$(cd "$(dirname "$(realpath "$0")")/../.." && pwd)
 build=${IPCDOOR_BUILD:-$top/build}
 cxx=${CXX:-g++}
 work=$(mktemp -d "${TMPDIR:-/tmp}/ipcdoor-install.XXXXXX")
-trap 'kill "${server:-0}" 2> /dev/null || true; rm -rf "$work"' EXIT
+trap 'rm -rf "$work"' EXIT
 
 fail() {
     echo "FAILED: $*"
@@ -53,7 +53,12 @@ LD_LIBRARY_PATH=$libraries ./c || fail "a C program does not run"
 cat > talk.sh <<'TALK'
 set -eu
 ./hello & server=$!
-answer=$(./hello world)
+tries=0
+until answer=$(./hello world 2> error); do
+    tries=$((tries + 1))
+    [ "$tries" -lt 100 ] || { cat error; exit 1; }
+    sleep 0.1  # until the server listens
+done
 [ "$answer" = "hello, world" ] || { echo "the answer was: $answer"; exit 1; }
 wait "$server"
 TALK

@@ -63,46 +63,81 @@ struct call_row {
     unsigned long command;
     target on;
     bool gives_fd;
-    bool reads;   // the kernel looks at the structure's content
-    bool writes;  // and writes into it
+    bool reads;                          // the kernel looks at the structure's content
+    bool writes;                         // and writes into it
     std::function<bytes(scene&)> valid;  // arguments of a call that succeeds
     std::vector<strict_field> strict;
 };
 
-#define FIELD(type, member, allowed) strict_field{#member, offsetof(type, member), allowed}
+#define FIELD(type, member, allowed) \
+    strict_field { #member, offsetof(type, member), allowed }
 
 std::vector<call_row> rows() {
     std::vector<call_row> all;
-    all.push_back({"GET_INFO", IPCDOOR_IOC_GET_INFO, target::door, false, true, true,
+    all.push_back({"GET_INFO",
+                   IPCDOOR_IOC_GET_INFO,
+                   target::door,
+                   false,
+                   true,
+                   true,
                    [](scene&) { return bytes_of(ipcdoor_info{}); },
                    {FIELD(ipcdoor_info, flags, 0)}});
-    all.push_back({"CREATE", IPCDOOR_IOC_CREATE, target::door, true, true, true,
+    all.push_back({"CREATE",
+                   IPCDOOR_IOC_CREATE,
+                   target::door,
+                   true,
+                   true,
+                   true,
                    [](scene&) { return bytes_of(create_args(fresh_name())); },
-                   {FIELD(ipcdoor_create, flags,
-                          IPCDOOR_CREATE_STAMPS | IPCDOOR_CREATE_NONBLOCK),
+                   {FIELD(ipcdoor_create, flags, IPCDOOR_CREATE_STAMPS | IPCDOOR_CREATE_NONBLOCK),
                     FIELD(ipcdoor_create, mode, 0666)}});
-    all.push_back({"ATTACH", IPCDOOR_IOC_ATTACH, target::door, true, true, true,
+    all.push_back({"ATTACH",
+                   IPCDOOR_IOC_ATTACH,
+                   target::door,
+                   true,
+                   true,
+                   true,
                    [](scene& s) { return bytes_of(attach_args(s.segment_name)); },
                    {FIELD(ipcdoor_attach, flags, IPCDOOR_ATTACH_NONBLOCK),
                     FIELD(ipcdoor_attach, rights, IPCDOOR_RIGHT_READ | IPCDOOR_RIGHT_WRITE)}});
-    all.push_back({"LISTEN", IPCDOOR_IOC_LISTEN, target::door, true, true, false,
+    all.push_back({"LISTEN",
+                   IPCDOOR_IOC_LISTEN,
+                   target::door,
+                   true,
+                   true,
+                   false,
                    [](scene&) { return bytes_of(listen_args(fresh_name())); },
-                   {FIELD(ipcdoor_listen, flags,
-                          IPCDOOR_LISTEN_STAMPS | IPCDOOR_LISTEN_NONBLOCK),
+                   {FIELD(ipcdoor_listen, flags, IPCDOOR_LISTEN_STAMPS | IPCDOOR_LISTEN_NONBLOCK),
                     FIELD(ipcdoor_listen, mode, 0666)}});
-    all.push_back({"CONNECT", IPCDOOR_IOC_CONNECT, target::door, true, true, true,
-                   [](scene& s) { return bytes_of(connect_args(s.listener_name)); },
-                   {FIELD(ipcdoor_connect, flags,
-                          IPCDOOR_CONNECT_NONBLOCK | IPCDOOR_CONNECT_UID)}});
-    all.push_back({"ACCEPT", IPCDOOR_IOC_ACCEPT, target::listener, true, true, true,
-                   [](scene& s) {
-                       s.clients.push_back(connect(s.door, connect_args(s.listener_name)));
-                       return bytes_of(ipcdoor_accept{});
-                   },
-                   {FIELD(ipcdoor_accept, flags, IPCDOOR_ACCEPT_NONBLOCK),
-                    FIELD(ipcdoor_accept, pad, 0)}});
-    all.push_back({"ENDPOINT_INFO", IPCDOOR_IOC_ENDPOINT_INFO, target::endpoint, false, false,
-                   true, [](scene&) { return bytes_of(ipcdoor_endpoint_info{}); }, {}});
+    all.push_back(
+        {"CONNECT",
+         IPCDOOR_IOC_CONNECT,
+         target::door,
+         true,
+         true,
+         true,
+         [](scene& s) { return bytes_of(connect_args(s.listener_name)); },
+         {FIELD(ipcdoor_connect, flags, IPCDOOR_CONNECT_NONBLOCK | IPCDOOR_CONNECT_UID)}});
+    all.push_back(
+        {"ACCEPT",
+         IPCDOOR_IOC_ACCEPT,
+         target::listener,
+         true,
+         true,
+         true,
+         [](scene& s) {
+             s.clients.push_back(connect(s.door, connect_args(s.listener_name)));
+             return bytes_of(ipcdoor_accept{});
+         },
+         {FIELD(ipcdoor_accept, flags, IPCDOOR_ACCEPT_NONBLOCK), FIELD(ipcdoor_accept, pad, 0)}});
+    all.push_back({"ENDPOINT_INFO",
+                   IPCDOOR_IOC_ENDPOINT_INFO,
+                   target::endpoint,
+                   false,
+                   false,
+                   true,
+                   [](scene&) { return bytes_of(ipcdoor_endpoint_info{}); },
+                   {}});
     const auto self_ring = [](const scene& s) {
         ipcdoor_ring args{};
         args.slot = s.a.info.slot;
@@ -116,38 +151,77 @@ std::vector<call_row> rows() {
         args.flags = IPCDOOR_WAIT_ACK;
         return args;
     };
-    all.push_back({"RING", IPCDOOR_IOC_RING, target::endpoint, false, true, false,
+    all.push_back({"RING",
+                   IPCDOOR_IOC_RING,
+                   target::endpoint,
+                   false,
+                   true,
+                   false,
                    [=](scene& s) { return bytes_of(self_ring(s)); },
                    {FIELD(ipcdoor_ring, flags, 0)}});
-    all.push_back({"WAIT", IPCDOOR_IOC_WAIT, target::endpoint, false, true, true,
+    all.push_back({"WAIT",
+                   IPCDOOR_IOC_WAIT,
+                   target::endpoint,
+                   false,
+                   true,
+                   true,
                    [=](scene& s) { return bytes_of(own_wait(s)); },
-                   {FIELD(ipcdoor_wait, flags, IPCDOOR_WAIT_ACK),
-                    FIELD(ipcdoor_wait, pad, 0)}});
-    all.push_back({"RING_WAIT", IPCDOOR_IOC_RING_WAIT, target::endpoint, false, true, true,
+                   {FIELD(ipcdoor_wait, flags, IPCDOOR_WAIT_ACK), FIELD(ipcdoor_wait, pad, 0)}});
+    all.push_back({"RING_WAIT",
+                   IPCDOOR_IOC_RING_WAIT,
+                   target::endpoint,
+                   false,
+                   true,
+                   true,
                    [=](scene& s) {
                        return bytes_of(ipcdoor_ring_wait{self_ring(s), own_wait(s)});
                    },
                    {FIELD(ipcdoor_ring_wait, ring.flags, 0),
                     FIELD(ipcdoor_ring_wait, wait.flags, IPCDOOR_WAIT_ACK),
                     FIELD(ipcdoor_ring_wait, wait.pad, 0)}});
-    all.push_back({"BIND_EVENTFD", IPCDOOR_IOC_BIND_EVENTFD, target::endpoint, false, true, false,
+    all.push_back({"BIND_EVENTFD",
+                   IPCDOOR_IOC_BIND_EVENTFD,
+                   target::endpoint,
+                   false,
+                   true,
+                   false,
                    [](scene&) {
                        ipcdoor_bind_eventfd args{};
                        args.fd = -1;
                        return bytes_of(args);
                    },
                    {FIELD(ipcdoor_bind_eventfd, flags, 0)}});
-    all.push_back({"BIND_SIGNAL", IPCDOOR_IOC_BIND_SIGNAL, target::endpoint, false, true, false,
+    all.push_back({"BIND_SIGNAL",
+                   IPCDOOR_IOC_BIND_SIGNAL,
+                   target::endpoint,
+                   false,
+                   true,
+                   false,
                    [](scene&) { return bytes_of(ipcdoor_bind_signal{}); },
                    {FIELD(ipcdoor_bind_signal, flags, 0)}});
-    all.push_back({"PEER_INFO", IPCDOOR_IOC_PEER_INFO, target::endpoint, false, true, true,
+    all.push_back({"PEER_INFO",
+                   IPCDOOR_IOC_PEER_INFO,
+                   target::endpoint,
+                   false,
+                   true,
+                   true,
                    [](scene&) { return bytes_of(ipcdoor_peer_info{}); },
                    {FIELD(ipcdoor_peer_info, flags, 0)}});
-    all.push_back({"SEAL", IPCDOOR_IOC_SEAL, target::endpoint, false, true, true,
+    all.push_back({"SEAL",
+                   IPCDOOR_IOC_SEAL,
+                   target::endpoint,
+                   false,
+                   true,
+                   true,
                    [](scene&) { return bytes_of(ipcdoor_seal{}); },
                    {FIELD(ipcdoor_seal, add, 0xf), FIELD(ipcdoor_seal, flags, 0),
                     FIELD(ipcdoor_seal, pad, 0)}});
-    all.push_back({"GROW", IPCDOOR_IOC_GROW, target::endpoint, false, true, true,
+    all.push_back({"GROW",
+                   IPCDOOR_IOC_GROW,
+                   target::endpoint,
+                   false,
+                   true,
+                   true,
                    [](scene& s) {
                        ipcdoor_grow args{};
                        args.data_bytes = s.a.info.data_bytes;
@@ -167,10 +241,10 @@ int try_call(const scene& s, const call_row& row, unsigned long command, void* a
 
 // Two pages, the second of which cannot be touched (or not be written).
 class guarded_pages {
-  public:
+public:
     explicit guarded_pages(int second_protection) {
-        memory_ = static_cast<unsigned char*>(::mmap(nullptr, 8192, PROT_READ | PROT_WRITE,
-                                                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+        memory_ = static_cast<unsigned char*>(
+            ::mmap(nullptr, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
         REQUIRE(memory_ != MAP_FAILED);
         second_protection_ = second_protection;
     }
@@ -184,7 +258,7 @@ class guarded_pages {
         return start;
     }
 
-  private:
+private:
     unsigned char* memory_;
     int second_protection_;
 };
@@ -206,9 +280,9 @@ TEST_CASE("a structure shorter than the first release's is refused with EINVAL",
           "[uapi][arguments]") {
     scene s;
     for (const auto& row : rows()) {
-        for (const std::size_t size : {std::size_t{0}, std::size_t{4},
-                                       std::size_t{_IOC_SIZE(row.command)} - 8,
-                                       std::size_t{_IOC_SIZE(row.command)} - 1}) {
+        for (const std::size_t size :
+             {std::size_t{0}, std::size_t{4}, std::size_t{_IOC_SIZE(row.command)} - 8,
+              std::size_t{_IOC_SIZE(row.command)} - 1}) {
             INFO(row.name << " with " << size << " bytes");
             auto args = row.valid(s);
             CHECK(try_call(s, row, with_size(row.command, size), args.data()) == -EINVAL);
@@ -378,9 +452,9 @@ TEST_CASE("GET_INFO tells version, features, sources and limits", "[uapi][info]"
     const auto door = open_door();
     const auto info = get_info(door);
     CHECK(info.abi_version == IPCDOOR_ABI_VERSION);
-    CHECK(info.features == (IPCDOOR_FEATURE_STAMPS | IPCDOOR_FEATURE_SIGNAL |
-                            IPCDOOR_FEATURE_EVENTFD | IPCDOOR_FEATURE_GROW |
-                            IPCDOOR_FEATURE_LISTEN));
+    CHECK(info.features ==
+          (IPCDOOR_FEATURE_STAMPS | IPCDOOR_FEATURE_SIGNAL | IPCDOOR_FEATURE_EVENTFD |
+           IPCDOOR_FEATURE_GROW | IPCDOOR_FEATURE_LISTEN));
     CHECK((info.sources & (1u << IPCDOOR_SOURCE_AUTO)) == 0);
     CHECK((info.sources & (1u << IPCDOOR_SOURCE_DIRECT)) != 0);
     CHECK((info.sources & (1u << IPCDOOR_SOURCE_IPI)) != 0);

@@ -29,7 +29,7 @@ void on_fault(int signo) { siglongjmp(fault_jump, signo); }
 
 // Catches faults while it lives.
 class fault_guard {
-  public:
+public:
     fault_guard() {
         struct sigaction action {};
         action.sa_handler = on_fault;
@@ -41,7 +41,7 @@ class fault_guard {
         ::sigaction(SIGBUS, &bus_, nullptr);
     }
 
-  private:
+private:
     struct sigaction segv_;
     struct sigaction bus_;
 };
@@ -69,9 +69,9 @@ victim::victim(std::uint32_t mode)
 bool victim::unchanged() const {
     const auto& head = state_of(state_);
     const auto& own = slot_state(state_, 0);
-    return intact(slot_) && intact(data_) && head.magic == IPCDOOR_STATE_MAGIC &&
-           head.slots == 4 && head.seals == 0 && head.data_bytes == 8192 &&
-           own.state == IPCDOOR_SLOT_ALIVE && own.generation == 1 && own.rung[63] == 0;
+    return intact(slot_) && intact(data_) && head.magic == IPCDOOR_STATE_MAGIC && head.slots == 4 &&
+           head.seals == 0 && head.data_bytes == 8192 && own.state == IPCDOOR_SLOT_ALIVE &&
+           own.generation == 1 && own.rung[63] == 0;
 }
 
 endpoint attach_attacker(const victim& of, std::uint32_t rights) {

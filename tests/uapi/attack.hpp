@@ -13,7 +13,7 @@ namespace ipcdoor::test {
 
 // One page of each kind is enough to aim at; DATA has two for attacks on ranges.
 class victim {
-  public:
+public:
     explicit victim(std::uint32_t mode = 0666);
 
     const unique_fd& door() const { return door_; }
@@ -30,7 +30,7 @@ class victim {
     }
     std::uint64_t data_offset() const { return end_.info.data_offset; }
 
-  private:
+private:
     unique_fd door_;
     std::string name_;
     endpoint end_;

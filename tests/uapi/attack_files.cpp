@@ -62,16 +62,15 @@ void expect_no_file_operation(int fd, std::uint64_t offset) {
 
     EXPECT_CHILD(::ftruncate(fd, 0) == -1);
     EXPECT_CHILD(::ftruncate(fd, static_cast<off_t>(offset + 4096)) == -1);
-    for (const int mode : {0, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                           FALLOC_FL_ZERO_RANGE, FALLOC_FL_COLLAPSE_RANGE,
-                           FALLOC_FL_INSERT_RANGE, FALLOC_FL_KEEP_SIZE})
+    for (const int mode : {0, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, FALLOC_FL_ZERO_RANGE,
+                           FALLOC_FL_COLLAPSE_RANGE, FALLOC_FL_INSERT_RANGE, FALLOC_FL_KEEP_SIZE})
         EXPECT_CHILD(::fallocate(fd, mode, at, 4096) == -1);
     // The file's mapping is shmem's: whoever takes it for a memfd must find seals
     // that are sealed, not the memory beside another inode.
     const int seals = ::fcntl(fd, F_GET_SEALS);
     EXPECT_CHILD((seals == -1 && errno == EINVAL) || (seals & F_SEAL_SEAL) != 0);
-    for (const int one : {F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_WRITE,
-                          F_SEAL_FUTURE_WRITE}) {
+    for (const int one :
+         {F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_WRITE, F_SEAL_FUTURE_WRITE}) {
         EXPECT_CHILD(::fcntl(fd, F_ADD_SEALS, one) == -1);
         EXPECT_CHILD(errno == (seals == -1 ? EINVAL : EPERM));
     }
@@ -182,8 +181,7 @@ TEST_CASE("attack: an endpoint passed to another user gives them nothing", "[uap
     CHECK(peer_info(v.end(), 0).state == IPCDOOR_SLOT_ALIVE);
 }
 
-TEST_CASE("attack: who attaches by a passed descriptor is seen as themselves",
-          "[uapi][attack]") {
+TEST_CASE("attack: who attaches by a passed descriptor is seen as themselves", "[uapi][attack]") {
     const victim v(0600);
     fd_channel channel;
     channel.send(v.end().get());

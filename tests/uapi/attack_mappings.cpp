@@ -85,26 +85,25 @@ TEST_CASE("attack: remap_file_pages from writable DATA does not leave it", "[uap
         }
         // over the end of DATA
         const auto data = map_data(own, rw);
-        EXPECT_CHILD(
-            ::remap_file_pages(data.get(), 8192, 0, v.data_offset() / 4096 + 1, 0) == -1);
+        EXPECT_CHILD(::remap_file_pages(data.get(), 8192, 0, v.data_offset() / 4096 + 1, 0) == -1);
     });
 }
 
-TEST_CASE("attack: mremap neither grows past the range nor doubles a mapping",
-          "[uapi][attack]") {
+TEST_CASE("attack: mremap neither grows past the range nor doubles a mapping", "[uapi][attack]") {
     const victim v;
     check_attack(v, [&] {
         const auto own = attach_attacker(v);
         const auto slot = map_slot(own, 1, rw);
-        for (const std::size_t size : {std::size_t{8192}, std::size_t{3 * 4096}, std::size_t{1} << 30}) {
+        for (const std::size_t size :
+             {std::size_t{8192}, std::size_t{3 * 4096}, std::size_t{1} << 30}) {
             EXPECT_CHILD(::mremap(slot.get(), 4096, size, 0) == MAP_FAILED);
             EXPECT_CHILD(::mremap(slot.get(), 4096, size, MREMAP_MAYMOVE) == MAP_FAILED);
         }
         // the old trick: size 0 copies a shared mapping, with a size of choice
         EXPECT_CHILD(::mremap(slot.get(), 0, 8192, MREMAP_MAYMOVE) == MAP_FAILED);
         EXPECT_CHILD(::mremap(slot.get(), 0, 4096, MREMAP_MAYMOVE) == MAP_FAILED);
-        EXPECT_CHILD(::mremap(slot.get(), 4096, 4096, MREMAP_MAYMOVE | MREMAP_DONTUNMAP,
-                              nullptr) == MAP_FAILED ||
+        EXPECT_CHILD(::mremap(slot.get(), 4096, 4096, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, nullptr) ==
+                         MAP_FAILED ||
                      true);
         for (const auto offset : forbidden(v)) {
             mapping page(own.get(), offset, 4096, PROT_READ);
@@ -112,8 +111,7 @@ TEST_CASE("attack: mremap neither grows past the range nor doubles a mapping",
             EXPECT_CHILD(::mremap(page.get(), 4096, 8192, MREMAP_MAYMOVE) == MAP_FAILED);
             // moved, it is as read-only as before
             void* target = ::mmap(nullptr, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-            void* moved =
-                ::mremap(page.get(), 4096, 4096, MREMAP_MAYMOVE | MREMAP_FIXED, target);
+            void* moved = ::mremap(page.get(), 4096, 4096, MREMAP_MAYMOVE | MREMAP_FIXED, target);
             EXPECT_CHILD(moved == target);
             page.release();
             EXPECT_CHILD(try_read(moved));

@@ -20,7 +20,7 @@ namespace {
 
 // A page of which the first touch (or the first write) never ends.
 class stalling_page {
-  public:
+public:
     enum class on { touch, write };
 
     // Needs root, as unprivileged users may not stall the kernel.
@@ -38,8 +38,8 @@ class stalling_page {
         uffdio_register range{};
         range.range.start = reinterpret_cast<std::uintptr_t>(memory_);
         range.range.len = 4096;
-        range.mode = UFFDIO_REGISTER_MODE_MISSING |
-                     (what == on::write ? UFFDIO_REGISTER_MODE_WP : 0);
+        range.mode =
+            UFFDIO_REGISTER_MODE_MISSING | (what == on::write ? UFFDIO_REGISTER_MODE_WP : 0);
         if (::ioctl(fd_.get(), UFFDIO_REGISTER, &range) != 0) return false;
         if (what == on::touch) return true;
         static unsigned char page[4096];
@@ -53,7 +53,7 @@ class stalling_page {
     }
     void* get() const { return memory_; }
 
-  private:
+private:
     static constexpr int O_CLOEXEC_FLAG = 02000000;
     unique_fd fd_;
     void* memory_ = nullptr;
@@ -81,8 +81,7 @@ void check_others_go_on(const victim& v) {
 }
 
 // `stall` is run by an ordinary user with an endpoint in slot 1, and never ends.
-void check_stall(
-    const std::function<void(const victim&, const endpoint&, stalling_page&)>& stall) {
+void check_stall(const std::function<void(const victim&, const endpoint&, stalling_page&)>& stall) {
     const victim v;
     const auto before = get_info(v.door());
     shared<int> unsupported;
@@ -125,8 +124,7 @@ using when = stalling_page::on;
 
 }  // namespace
 
-TEST_CASE("attack: a stall while arguments are read holds up nobody",
-          "[uapi][attack][userfault]") {
+TEST_CASE("attack: a stall while arguments are read holds up nobody", "[uapi][attack][userfault]") {
     const auto stall_in = [](unsigned long command, bool on_door) {
         check_stall([=](const victim& v, const endpoint& own, stalling_page& page) {
             EXPECT_CHILD(page.arm(when::touch));
@@ -208,9 +206,9 @@ TEST_CASE("attack: the pages of a segment cannot be given to a userfaultfd",
         const auto data = map_data(own, PROT_READ | PROT_WRITE);
         const auto state = map_state(own);
         for (const auto* pages : {&data, &state})
-            for (const std::uint64_t mode :
-                 {std::uint64_t{UFFDIO_REGISTER_MODE_MISSING}, std::uint64_t{UFFDIO_REGISTER_MODE_WP},
-                  std::uint64_t{UFFDIO_REGISTER_MODE_MINOR}}) {
+            for (const std::uint64_t mode : {std::uint64_t{UFFDIO_REGISTER_MODE_MISSING},
+                                             std::uint64_t{UFFDIO_REGISTER_MODE_WP},
+                                             std::uint64_t{UFFDIO_REGISTER_MODE_MINOR}}) {
                 uffdio_register range{};
                 range.range.start = reinterpret_cast<std::uintptr_t>(pages->get());
                 range.range.len = 4096;

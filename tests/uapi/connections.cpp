@@ -109,8 +109,7 @@ TEST_CASE("a connection: the client has slot 1, the server slot 0", "[uapi][conn
     CHECK(seal(client, IPCDOOR_SEAL_GROW) == -EPERM);
 }
 
-TEST_CASE("connections are accepted in order, and are private to each pair",
-          "[uapi][connect]") {
+TEST_CASE("connections are accepted in order, and are private to each pair", "[uapi][connect]") {
     const auto door = open_door();
     const auto args = listen_args(fresh_name());
     const auto listener = listen(door, args);
@@ -127,8 +126,7 @@ TEST_CASE("connections are accepted in order, and are private to each pair",
     }
     CHECK(poll_now(listener.get()) == 0);
     REQUIRE(ring(clients[2], 0, 3) == 0);
-    for (std::size_t i = 0; i < 5; ++i)
-        CHECK((take(servers[i], bit(3)).error == 0) == (i == 2));
+    for (std::size_t i = 0; i < 5; ++i) CHECK((take(servers[i], bit(3)).error == 0) == (i == 2));
 }
 
 TEST_CASE("ACCEPT waits until its deadline, and not at all if it is past or non-blocking",
@@ -146,14 +144,14 @@ TEST_CASE("ACCEPT waits until its deadline, and not at all if it is past or non-
     REQUIRE(::fcntl(listener.get(), F_SETFL, 0) == 0);
     endpoint client;
     const auto connect_now = [&](pid_t) { client = connect(door, connect_args(args.name)); };
-    for (const std::uint64_t far : {std::uint64_t{IPCDOOR_NO_DEADLINE}, deadline_in(partner_deadline)})
+    for (const std::uint64_t far :
+         {std::uint64_t{IPCDOOR_NO_DEADLINE}, deadline_in(partner_deadline)})
         CHECK(while_asleep([&] { return try_accept(listener, far); }, connect_now) == 0);
     CHECK(while_asleep([&] { return poll_now(listener.get(), POLLIN, 60'000); }, connect_now) ==
           POLLIN);
 }
 
-TEST_CASE("ACCEPT and CONNECT are EINTR without SA_RESTART, and go on with it",
-          "[uapi][accept]") {
+TEST_CASE("ACCEPT and CONNECT are EINTR without SA_RESTART, and go on with it", "[uapi][accept]") {
     const auto door = open_door();
     auto args = listen_args(fresh_name());
     args.backlog = 1;
@@ -279,8 +277,7 @@ TEST_CASE("CONNECT refuses a listener that wants too much, or is somebody else's
     CHECK(user.wait().exited());
 }
 
-TEST_CASE("whoever holds the listener may accept, and owns what it accepted",
-          "[uapi][accept]") {
+TEST_CASE("whoever holds the listener may accept, and owns what it accepted", "[uapi][accept]") {
     const auto door = open_door();
     auto args = listen_args(fresh_name());
     args.mode = 0666;

@@ -71,8 +71,12 @@ TEST_CASE("the last close is death", "[uapi][death]") {
 }
 
 TEST_CASE("exit, a deadly signal and execve are death", "[uapi][death]") {
-    SECTION("return from main") { check_child_end([](const endpoint&) {}); }
-    SECTION("_exit") { check_child_end([](const endpoint&) { ::_exit(0); }); }
+    SECTION("return from main") {
+        check_child_end([](const endpoint&) {});
+    }
+    SECTION("_exit") {
+        check_child_end([](const endpoint&) { ::_exit(0); });
+    }
     SECTION("SIGKILL while it sleeps in WAIT") {
         check_child_end([](const endpoint& b) { wait_long(b, bit(5)); }, true);
     }
@@ -212,8 +216,7 @@ TEST_CASE("generations grow by one at each attachment and each death", "[uapi][d
     CHECK(peer_info(a, 0).generation == 1);
 }
 
-TEST_CASE("a slot that is attached again starts with fresh pages and counters",
-          "[uapi][death]") {
+TEST_CASE("a slot that is attached again starts with fresh pages and counters", "[uapi][death]") {
     const auto door = open_door();
     const auto a = create(door);
     const auto seen_by_a = map_slot(a, 1, PROT_READ);
@@ -235,8 +238,7 @@ TEST_CASE("a slot that is attached again starts with fresh pages and counters",
     CHECK(take(next, bit(5)).error == -ETIMEDOUT);
 }
 
-TEST_CASE("every survivor is told of every join and death, and counts them",
-          "[uapi][death]") {
+TEST_CASE("every survivor is told of every join and death, and counts them", "[uapi][death]") {
     const auto door = open_door();
     auto args = create_args();
     args.slots = 8;
@@ -262,8 +264,7 @@ TEST_CASE("the segment and its name live with the last endpoint, not with the cr
     CHECK((again.info.rights & IPCDOOR_RIGHT_SEAL) == 0);
 }
 
-TEST_CASE("a stale descriptor attaches to nothing once the segment has ended",
-          "[uapi][death]") {
+TEST_CASE("a stale descriptor attaches to nothing once the segment has ended", "[uapi][death]") {
     const auto door = open_door();
     fd_channel channel;
     gate sent;

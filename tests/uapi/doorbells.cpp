@@ -22,7 +22,7 @@ pid_t gettid_now() { return static_cast<pid_t>(::syscall(SYS_gettid)); }
 
 // A thread in WAIT, known to sleep once the constructor is done.
 class waiting_thread {
-  public:
+public:
     waiting_thread(const endpoint& on, std::uint64_t mask, std::uint32_t flags)
         : thread_([this, &on, mask, flags] {
               tid_ = gettid_now();
@@ -42,7 +42,7 @@ class waiting_thread {
         return result_;
     }
 
-  private:
+private:
     std::atomic<pid_t> tid_{0};
     std::atomic<bool> done_{false};
     wait_result result_;
@@ -119,8 +119,7 @@ TEST_CASE("WAIT refuses contradictions with EINVAL", "[uapi][wait]") {
     CHECK(call(a.fd, IPCDOOR_IOC_WAIT, &bad) == -EFAULT);
 }
 
-TEST_CASE("every ring is counted, the latest value is kept, each vector apart",
-          "[uapi][wait]") {
+TEST_CASE("every ring is counted, the latest value is kept, each vector apart", "[uapi][wait]") {
     const auto door = open_door();
     const auto [a, b] = attached_pair(door);
     CHECK(take(b, ringable_mask).error == -ETIMEDOUT);
@@ -223,8 +222,7 @@ TEST_CASE("only the words of seen that the mask spans are read", "[uapi][wait]")
     ::munmap(memory, 3 * page);
 }
 
-TEST_CASE("a past deadline returns what is pending, and otherwise does not block",
-          "[uapi][wait]") {
+TEST_CASE("a past deadline returns what is pending, and otherwise does not block", "[uapi][wait]") {
     const auto door = open_door();
     const auto [a, b] = attached_pair(door);
     for (const std::uint64_t deadline : {std::uint64_t{0}, std::uint64_t{1}, now_ns()}) {
@@ -277,8 +275,7 @@ TEST_CASE("on a non-blocking endpoint nothing pending is EAGAIN", "[uapi][wait]"
     CHECK(wait(a, bit(3), 0).error == -ETIMEDOUT);
 }
 
-TEST_CASE("a sleeping waiter is woken by a vector of its mask and by no other",
-          "[uapi][wait]") {
+TEST_CASE("a sleeping waiter is woken by a vector of its mask and by no other", "[uapi][wait]") {
     const auto door = open_door();
     const auto [a, b] = attached_pair(door);
     waiting_thread waiter(b, bit(5) | bit(6), IPCDOOR_WAIT_ACK);
@@ -338,8 +335,7 @@ TEST_CASE("of the waiters that acknowledge a ring goes to one, and none is left 
         return n;
     };
     for (unsigned i = 0; i < count; ++i)
-        waiters.push_back(std::make_unique<waiting_thread>(
-            b, bit(5), IPCDOOR_WAIT_ACK));
+        waiters.push_back(std::make_unique<waiting_thread>(b, bit(5), IPCDOOR_WAIT_ACK));
     for (unsigned i = 1; i <= count; ++i) {
         REQUIRE(ring(a, 1, 5) == 0);
         while (done() < i) std::this_thread::yield();
@@ -350,8 +346,7 @@ TEST_CASE("of the waiters that acknowledge a ring goes to one, and none is left 
     CHECK(take(b, bit(5)).error == -ETIMEDOUT);
 }
 
-TEST_CASE("who keeps books of their own is woken behind one that acknowledges",
-          "[uapi][wait]") {
+TEST_CASE("who keeps books of their own is woken behind one that acknowledges", "[uapi][wait]") {
     const auto door = open_door();
     const auto [a, b] = attached_pair(door);
     waiting_thread taker(b, bit(5), IPCDOOR_WAIT_ACK);

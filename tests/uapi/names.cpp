@@ -57,10 +57,12 @@ ipcdoor_create shared_args(const std::string& name, std::uint32_t mode) {
 
 TEST_CASE("malformed names are EINVAL in every call that takes one", "[uapi][names]") {
     const auto door = open_door();
-    std::vector<std::string> bad = {".hidden", ".", "..", "a b", "a\tb", "a\nb", "\x80", "\xc3\xa9",
-                                    "/a", "0/", "0//a", "0/.a", "0/a/b", "x/a", "-1/a", "+0/a",
-                                    " 0/a", "0 /a", "0x0/a", "4294967296/a", "99999999999/a",
-                                    "a/0", "a:b", "a*", "a\\b", "a\x7f", "\x01", "a,b", "a@"};
+    std::vector<std::string> bad = {".hidden",       ".",    "..",       "a b",   "a\tb",
+                                    "a\nb",          "\x80", "\xc3\xa9", "/a",    "0/",
+                                    "0//a",          "0/.a", "0/a/b",    "x/a",   "-1/a",
+                                    "+0/a",          " 0/a", "0 /a",     "0x0/a", "4294967296/a",
+                                    "99999999999/a", "a/0",  "a:b",      "a*",    "a\\b",
+                                    "a\x7f",         "\x01", "a,b",      "a@"};
     for (const auto& name : bad) {
         INFO("name \"" << name << "\"");
         CHECK(try_create(door, name) == -EINVAL);
@@ -90,8 +92,7 @@ TEST_CASE("every allowed character and the longest name work", "[uapi][names]") 
     }
 }
 
-TEST_CASE("a name is one thing: taken for both kinds, and used for its own",
-          "[uapi][names]") {
+TEST_CASE("a name is one thing: taken for both kinds, and used for its own", "[uapi][names]") {
     const auto door = open_door();
     const auto segment = fresh_name();
     const auto listening = fresh_name();
@@ -175,11 +176,11 @@ TEST_CASE("mode bits decide who may attach, by owner, group and others", "[uapi]
     };
     // names are owned by 1000:1000 here
     const row rows[] = {
-        {0600, 1000, 1000, true, true},  {0400, 1000, 1000, true, false},
+        {0600, 1000, 1000, true, true},   {0400, 1000, 1000, true, false},
         {0066, 1000, 1000, false, false},  // the owner's bits, not the others'
-        {0060, 1001, 1000, true, true},  {0040, 1001, 1000, true, false},
+        {0060, 1001, 1000, true, true},   {0040, 1001, 1000, true, false},
         {0606, 1001, 1000, false, false},  // the group's bits, not the others'
-        {0006, 1001, 1001, true, true},  {0004, 1001, 1001, true, false},
+        {0006, 1001, 1001, true, true},   {0004, 1001, 1001, true, false},
         {0660, 1001, 1001, false, false}, {0000, 1000, 1000, false, false},
         {0002, 1001, 1001, false, false},  // write alone: a segment needs read
     };
@@ -194,8 +195,7 @@ TEST_CASE("mode bits decide who may attach, by owner, group and others", "[uapi]
             r.uid,
             [&] {
                 const auto full = "0/" + name;
-                EXPECT_CHILD(try_attach(door, full, IPCDOOR_RIGHT_READ) ==
-                             (r.read ? 0 : -EACCES));
+                EXPECT_CHILD(try_attach(door, full, IPCDOOR_RIGHT_READ) == (r.read ? 0 : -EACCES));
                 EXPECT_CHILD(try_attach(door, full) == (r.read && r.write ? 0 : -EACCES));
                 return 0;
             },

@@ -34,7 +34,7 @@ int bind_signal(const endpoint& on, int signo, std::uint64_t mask) {
 
 // Blocks a signal for this thread and those it starts, while it lives.
 class blocked_signal {
-  public:
+public:
     explicit blocked_signal(int signo) {
         sigemptyset(&set_);
         sigaddset(&set_, signo);
@@ -51,7 +51,7 @@ class blocked_signal {
         return ::sigtimedwait(&set_, info != nullptr ? info : &ignored, &timeout);
     }
 
-  private:
+private:
     sigset_t set_;
     sigset_t before_;
 };
@@ -183,8 +183,7 @@ TEST_CASE("an eventfd is signalled at deliveries of its vectors only", "[uapi][e
     CHECK(read_eventfd(event) == 0);
 }
 
-TEST_CASE("an eventfd hears of vector 0, and a new binding replaces the old",
-          "[uapi][eventfd]") {
+TEST_CASE("an eventfd hears of vector 0, and a new binding replaces the old", "[uapi][eventfd]") {
     const auto door = open_door();
     auto args = create_args();
     args.slots = 4;
@@ -275,8 +274,7 @@ TEST_CASE("a bound signal tells of a peer's death", "[uapi][signal][death]") {
     CHECK(queue.take(long_ms) == SIGRTMIN);
 }
 
-TEST_CASE("an ordinary user's ring reaches root's bound signal and not more",
-          "[uapi][signal]") {
+TEST_CASE("an ordinary user's ring reaches root's bound signal and not more", "[uapi][signal]") {
     // The binding is the receiver's opt-in, so no permission to kill is needed;
     // without it no signal comes.
     const auto door = open_door();

@@ -49,8 +49,7 @@ TEST_CASE("a user's bytes are bounded, in CREATE, GROW and CONNECT", "[uapi][quo
         a.fd.reset();
         EXPECT_CHILD(get_info(door).user_bytes == 0);
         // the client pays for a connection
-        EXPECT_CHILD(refusal(door, IPCDOOR_IOC_CONNECT, connect_args(listening.name)) ==
-                     -EDQUOT);
+        EXPECT_CHILD(refusal(door, IPCDOOR_IOC_CONNECT, connect_args(listening.name)) == -EDQUOT);
         EXPECT_CHILD(get_info(door).user_bytes == 0);
         EXPECT_CHILD(get_info(door).user_endpoints == 0);
         return 0;

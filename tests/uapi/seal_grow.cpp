@@ -54,8 +54,7 @@ TEST_CASE("sealed seals take no further ones", "[uapi][seal]") {
     CHECK(seals == (IPCDOOR_SEAL_SEAL | IPCDOOR_SEAL_GROW));
 }
 
-TEST_CASE("SEAL_WRITE waits for writable mappings to go, then nobody writes DATA",
-          "[uapi][seal]") {
+TEST_CASE("SEAL_WRITE waits for writable mappings to go, then nobody writes DATA", "[uapi][seal]") {
     const auto door = open_door();
     const auto [a, b] = attached_pair(door);
     {

@@ -54,8 +54,9 @@ TEST_CASE("CREATE refuses sizes and counts out of range with EINVAL", "[uapi][cr
           -EINVAL);
     CHECK(create_with(door, [](auto& a) { a.slot_bytes = 100; }) == -EINVAL);
     CHECK(create_with(door, [](auto& a) { a.slot_bytes = 8192; }) == 0);
-    for (const std::uint64_t size : {huge, huge / 2 + 1, std::uint64_t{1} << 63,
-                                     std::uint64_t{1} << 62, std::uint64_t{get_info(door).max_bytes} + 4096}) {
+    for (const std::uint64_t size :
+         {huge, huge / 2 + 1, std::uint64_t{1} << 63, std::uint64_t{1} << 62,
+          std::uint64_t{get_info(door).max_bytes} + 4096}) {
         INFO("size " << size);
         CHECK(create_with(door, [=](auto& a) { a.data_bytes = size & ~4095ull; }) == -EINVAL);
         CHECK(create_with(door, [=](auto& a) { a.max_data_bytes = size & ~4095ull; }) == -EINVAL);

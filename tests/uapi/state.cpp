@@ -39,7 +39,7 @@ ipcdoor_stamps read_stamps(const volatile ipcdoor_slot_state& slot) {
 
 // A thread on a CPU of its own that takes vector 1 until vector 2 rings.
 class receiver {
-  public:
+public:
     receiver(const endpoint& on, unsigned cpu)
         : thread_([this, &on, cpu] {
               run_on_cpu(cpu);
@@ -58,7 +58,7 @@ class receiver {
     std::uint64_t taken() const { return taken_; }
     bool failed() const { return failed_; }
 
-  private:
+private:
     std::atomic<pid_t> tid_{0};
     std::atomic<std::uint64_t> taken_{0};
     std::atomic<bool> failed_{false};
@@ -114,11 +114,11 @@ void check_deliveries(std::uint32_t source, unsigned ring_cpu, unsigned wait_cpu
 
 // Puts the calling thread back where it may run.
 class affinity_guard {
-  public:
+public:
     affinity_guard() { ::sched_getaffinity(0, sizeof before_, &before_); }
     ~affinity_guard() { ::sched_setaffinity(0, sizeof before_, &before_); }
 
-  private:
+private:
     cpu_set_t before_;
 };
 

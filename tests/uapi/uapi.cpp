@@ -217,8 +217,7 @@ short poll_now(int fd, short events, int timeout_ms) {
 
 mapping::mapping(int fd, std::uint64_t offset, std::size_t bytes, int protection, int flags)
     : bytes_(bytes) {
-    void* memory =
-        ::mmap(nullptr, bytes, protection, flags, fd, static_cast<off_t>(offset));
+    void* memory = ::mmap(nullptr, bytes, protection, flags, fd, static_cast<off_t>(offset));
     if (memory == MAP_FAILED) {
         error_ = errno;
     } else {
@@ -250,8 +249,8 @@ mapping checked_mapping(mapping made, const char* what) {
 }  // namespace
 
 mapping map_state(const endpoint& of) {
-    return checked_mapping(
-        mapping(of.get(), of.info.state_offset, of.info.state_bytes, PROT_READ), "mmap of STATE");
+    return checked_mapping(mapping(of.get(), of.info.state_offset, of.info.state_bytes, PROT_READ),
+                           "mmap of STATE");
 }
 
 mapping map_slot(const endpoint& of, std::uint32_t slot, int protection) {
@@ -261,8 +260,8 @@ mapping map_slot(const endpoint& of, std::uint32_t slot, int protection) {
 }
 
 mapping map_data(const endpoint& of, int protection) {
-    return checked_mapping(
-        mapping(of.get(), of.info.data_offset, of.info.data_bytes, protection), "mmap of DATA");
+    return checked_mapping(mapping(of.get(), of.info.data_offset, of.info.data_bytes, protection),
+                           "mmap of DATA");
 }
 
 const volatile ipcdoor_state& state_of(const mapping& state) {
@@ -272,8 +271,8 @@ const volatile ipcdoor_state& state_of(const mapping& state) {
 const volatile ipcdoor_slot_state& slot_state(const mapping& state, std::uint32_t slot) {
     const auto& head = state_of(state);
     const auto* first = static_cast<const char*>(state.get()) + head.slot_state_offset;
-    return *reinterpret_cast<const volatile ipcdoor_slot_state*>(
-        first + std::size_t{slot} * head.slot_state_bytes);
+    return *reinterpret_cast<const volatile ipcdoor_slot_state*>(first + std::size_t{slot} *
+                                                                             head.slot_state_bytes);
 }
 
 int mmap_error(int fd, std::uint64_t offset, std::size_t bytes, int protection, int flags) {

@@ -117,7 +117,7 @@ short poll_now(int fd, short events = POLLIN | POLLPRI, int timeout_ms = 0);
 
 // A mapping that unmaps itself; error() is errno of a failed mmap, else 0.
 class mapping {
-  public:
+public:
     mapping() = default;
     mapping(int fd, std::uint64_t offset, std::size_t bytes, int protection,
             int flags = MAP_SHARED);
@@ -135,7 +135,7 @@ class mapping {
     // Forgets the mapping without unmapping it.
     void release() { memory_ = nullptr; }
 
-  private:
+private:
     void* memory_ = nullptr;
     std::size_t bytes_ = 0;
     int error_ = 0;
@@ -158,13 +158,13 @@ unsigned cpu_count();
 
 // Sets a module parameter and puts the old value back at the end.
 class module_parameter {
-  public:
+public:
     module_parameter(const std::string& name, const std::string& value);
     module_parameter(const module_parameter&) = delete;
     module_parameter& operator=(const module_parameter&) = delete;
     ~module_parameter();
 
-  private:
+private:
     std::string path_;
     std::string before_;
 };

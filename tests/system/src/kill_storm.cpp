@@ -39,8 +39,8 @@ struct round_setup {
     unsigned number;
     unsigned seed;
     bool connection;
-    bool kill_opener;       // the one that creates or listens
-    bool keep_in_child;     // the victim forks a child that keeps its descriptors
+    bool kill_opener;    // the one that creates or listens
+    bool keep_in_child;  // the victim forks a child that keeps its descriptors
     unsigned delay_us;
     std::string name;
 };
@@ -104,8 +104,7 @@ int play(const unique_fd& door, const endpoint& own, const round_gates& gates,
     while (!met) {
         const auto event = wait(own, lifecycle_bit, deadline_in(std::chrono::milliseconds(20)));
         met = event.error == 0;
-        if (!met && gates.killed.is_open() &&
-            peer_info(own, slot).state == IPCDOOR_SLOT_EMPTY)
+        if (!met && gates.killed.is_open() && peer_info(own, slot).state == IPCDOOR_SLOT_EMPTY)
             return never_met;
     }
     for (std::uint64_t i = 0;; ++i) {
@@ -198,11 +197,10 @@ int run_joiner(const round_setup& round, const round_gates& gates, random_engine
 }
 
 std::string describe(const round_setup& round) {
-    return "round " + std::to_string(round.number) + " (seed " + std::to_string(round.seed) +
-           ", " + (round.connection ? "connection" : "segment") + ", killed the " +
-           (round.kill_opener ? "opener" : "joiner") + " after " +
-           std::to_string(round.delay_us) + " us" +
-           (round.keep_in_child ? ", descriptors kept by its child" : "") + ")";
+    return "round " + std::to_string(round.number) + " (seed " + std::to_string(round.seed) + ", " +
+           (round.connection ? "connection" : "segment") + ", killed the " +
+           (round.kill_opener ? "opener" : "joiner") + " after " + std::to_string(round.delay_us) +
+           " us" + (round.keep_in_child ? ", descriptors kept by its child" : "") + ")";
 }
 
 // True where the survivor had met its peer.
@@ -227,13 +225,19 @@ bool run_round(const round_setup& round, random_engine& random) {
     return end.exited(told);
 }
 
+// What a dying process had half made may be freed after a grace period.
 void check_nothing_left(const unique_fd& door, const ipcdoor_info& before, std::size_t fds) {
-    const auto after = get_info(door);
+    const auto deadline = deadline_in(told_deadline);
+    auto after = get_info(door);
+    while (after.user_bytes != before.user_bytes && now_ns() < deadline) {
+        ::usleep(10'000);
+        after = get_info(door);
+    }
     if (after.user_endpoints != before.user_endpoints || after.user_bytes != before.user_bytes)
-        throw std::runtime_error(
-            "left behind: " + std::to_string(after.user_endpoints) + " endpoints, " +
-            std::to_string(after.user_bytes) + " bytes; at the start " +
-            std::to_string(before.user_endpoints) + ", " + std::to_string(before.user_bytes));
+        throw std::runtime_error("left behind: " + std::to_string(after.user_endpoints) +
+                                 " endpoints, " + std::to_string(after.user_bytes) +
+                                 " bytes; at the start " + std::to_string(before.user_endpoints) +
+                                 ", " + std::to_string(before.user_bytes));
     if (open_fd_count() != fds) throw std::runtime_error("descriptors left behind");
 }
 
@@ -267,9 +271,10 @@ int main(int argc, char** argv) {
             check_nothing_left(door, before, fds);
         }
         const double seconds = static_cast<double>(now_ns() - started) / 1e9;
-        std::printf("note: %u kills (seed %u): %u survivors were told, %u had not met their peer "
-                    "yet; nothing left behind; %.1f s\n",
-                    rounds, seed, met, rounds - met, seconds);
+        std::printf(
+            "note: %u kills (seed %u): %u survivors were told, %u had not met their peer "
+            "yet; nothing left behind; %.1f s\n",
+            rounds, seed, met, rounds - met, seconds);
     } catch (const std::exception& error) {
         std::printf("%s: %s\n", describe(round).c_str(), error.what());
         return 1;
