@@ -2,17 +2,17 @@
 # What the guest's console says went wrong. Sourced after common.sh.
 
 # Complaints of a Linux kernel that no run of ours may cause. One alternative a
-# line, extended regular expressions.
+# line, extended regular expressions. What a program does to itself ("traps: x[1]
+# general protection fault ip:") is not among them.
 complaint_patterns='WARNING:
-BUG:
-BUG [a-z]
+(^|[^E])BUG(:| [a-z])
 Oops
 \[ cut here \]
 Kernel panic
-general protection fault
-stack segment|double fault
+general protection fault[,:]
+(invalid opcode|stack segment|divide error|int3): [0-9a-f]+ \[#
+PANIC: 
 Unable to handle kernel
-invalid opcode
 KASAN|KCSAN|KMSAN|KFENCE|UBSAN
 kmemleak: .*(new suspected memory leaks|unreferenced object)
 possible recursive locking

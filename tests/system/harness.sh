@@ -57,6 +57,39 @@ passes_through() {
     cmp "$work/wanted" "$work/errors" || fail "stderr was: $(cat "$work/errors")"
 }
 
+# Which lines of a console are complaints, without a boot.
+judges_the_console() {
+    local line wanted
+    . "$top/qemu/console.sh"
+    while IFS='|' read -r wanted line; do
+        printf 'WARNING: before the harness\nipcdoor-harness: begin\n%s\n' "$line" > "$work/console"
+        case $wanted-$(console_complaints "$work/console") in
+            yes-?* | no-) ;;
+            *) fail "is this a complaint? ($wanted was expected): $line" ;;
+        esac
+    done <<'LINES'
+yes|WARNING: possible circular locking dependency detected
+yes|BUG: sleeping function called from invalid context at mm/slab.h:1
+yes|BUG kmalloc-64 (Tainted: G): Redzone overwritten
+yes|watchdog: BUG: soft lockup - CPU#0 stuck for 26s!
+yes|rcu: INFO: rcu_preempt self-detected stall on CPU
+yes|rcu: INFO: rcu_sched detected stalls on CPUs/tasks:
+yes|INFO: task unit:12 blocked for more than 120 seconds.
+yes|general protection fault, probably for non-canonical address 0xdead: 0000 [#1]
+yes|invalid opcode: 0000 [#1] PREEMPT SMP
+yes|refcount_t: underflow; use-after-free.
+yes|irq 26: nobody cared (try booting with the "irqpoll" option)
+yes|UBSAN: array-index-out-of-bounds in segment.c:1
+yes|kmemleak: unreferenced object 0xffff888000000000 (size 64):
+no|ipcdoor: loading out-of-tree module taints kernel.
+no|traps: unit[12] general protection fault ip:401 sp:7ff error:0
+no|unit[12]: segfault at 0 ip 0000000000401 sp 00007ff error 4
+no|DEBUG: an innocent word
+no|clocksource: timekeeping watchdog on CPU0: Marking clocksource 'tsc' as unstable
+no|hrtimer: interrupt took 12345 ns
+LINES
+}
+
 # Two guests at a time, besides the one that only sleeps.
 running=0
 background() {
@@ -68,6 +101,7 @@ background() {
     fi
 }
 
+judges_the_console
 expect 120 "see --help" --no-such-option 1 -- true
 expect 120 "no such file" --add /no/such/file -- true
 expect 123 "hrtimer_nanosleep" --timeout 20 -- sleep 60 & # mostly idle
