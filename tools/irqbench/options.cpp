@@ -122,9 +122,9 @@ bool parse_command_line(int argc, char** argv, options& o, int& status)
         ->delimiter(',')->expected(1, 2)->check(CLI::Range(0, 1023))->group(how);
     app.add_option("--load", o.load, "Busy processes on each CPU in loaded scenarios (default 1)")
         ->check(CLI::Range(1, 64))->group(how);
-    app.add_option("--rounds", o.rounds, "Rounds in which all methods take turns (default 5)")
+    app.add_option("--rounds", o.rounds, "Rounds in which all methods take turns (default 10)")
         ->check(CLI::Range(1, 10000))->group(how);
-    app.add_option("--warmup", o.warmup, "Samples dropped at the start of each turn (default 20)")
+    app.add_option("--warmup", o.warmup, "Samples dropped at the start of each turn (default 10)")
         ->check(CLI::Range(0, 1000))->group(how);
     app.add_option("--max-latency", o.max_latency_ns,
                    "Exit with 4 if a one-way sample takes longer, nanoseconds")->group(how);
@@ -190,7 +190,8 @@ bool parse_command_line(int argc, char** argv, options& o, int& status)
             } catch (const std::invalid_argument& e) {
                 throw CLI::ValidationError("--duration", e.what());
             }
-        if (o.side_loops == 0)
+        o.side_loops_named = o.side_loops != 0;
+        if (!o.side_loops_named)
             o.side_loops = std::max<std::uint64_t>(1, o.loops / 20);
         if (!o.histfile.empty() && o.histogram_us == 0)
             throw CLI::ValidationError("--histfile", "needs --histogram N");

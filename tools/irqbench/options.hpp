@@ -34,8 +34,9 @@ struct options {
     std::uint64_t interval_us = 50;
     std::uint64_t loops = 10'000;
     std::uint64_t side_loops = 0;          // resolved: a twentieth of loops unless given
-    std::uint64_t rounds = 5;
-    std::uint64_t warmup = 20;
+    bool side_loops_named = false;
+    std::uint64_t rounds = 10;
+    std::uint64_t warmup = 10;
     double duration_s = 0;                 // 0: loops decide
     int priority = 0;
     std::vector<int> affinity;             // waiter, then ringer

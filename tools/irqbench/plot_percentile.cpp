@@ -33,11 +33,11 @@ canvas percentile_plot(const std::string& title, const std::vector<series>& all)
             continue;
         // The lowest and the highest sample alone should not squeeze the rest.
         low = std::min(low, static_cast<double>(s.samples->percentile(1)));
-        high = std::max(high, static_cast<double>(s.samples->percentile(99.9)));
+        high = std::max(high, static_cast<double>(s.samples->percentile(99.99)));
         most_nines = std::max(most_nines, std::log10(static_cast<double>(s.samples->count())));
     }
-    // One sample in a thousand is the last that a thousand samples can speak of.
-    const double last_nine = std::min(std::max(2.0, std::floor(most_nines + 0.01)), 3.0);
+    // A thousand samples have nothing to say beyond 99.9 %.
+    const double last_nine = std::clamp(most_nines, 2.0, 4.0);
     canvas c(width, height, title,
              "Line plot of latency over percentile, both axes logarithmic, for " + names +
                  ". Lower is better; the figures stand in the tables.");
@@ -55,7 +55,7 @@ canvas percentile_plot(const std::string& title, const std::vector<series>& all)
         c.line({left, y(tick)}, {width - right, y(tick)}, "grid");
         c.text({left - 8, y(tick) + 4}, with_unit(tick, "µs"), "muted", anchor::end);
     }
-    for (double percent : {0.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9}) {
+    for (double percent : {0.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.99}) {
         const double n = nines(percent);
         if (n > last_nine + 0.001)
             continue;

@@ -242,18 +242,17 @@ private:
     void percentiles_section()
     {
         add("<h2>Percentiles</h2>\n<div class=\"stack\">\n");
-        for (const scenario& where : r_.scenarios()) {
-            std::vector<series> all;
-            for (const std::string& source : r_.methods(method_kind::source))
-                if (const cell* c = source_cell(source, where);
-                    c != nullptr && c->total_ns.count() != 0)
-                    all.push_back({"ipcdoor " + source, series_class(source), &c->total_ns});
-            for (const series& s : methods_in(where, measure::one_way))
-                if (all.empty() || s.css == "c-peer" || s.css == "c-soft")
-                    all.push_back(s);
-            if (!all.empty())
-                plot(percentile_plot("One way: " + where.description(), all));
-        }
+        std::vector<series> sources;
+        for (const std::string& source : r_.methods(method_kind::source))
+            if (const cell* c = source_cell(source, r_.scenarios().front());
+                c != nullptr && c->total_ns.count() != 0)
+                sources.push_back({source, series_class(source), &c->total_ns});
+        if (!sources.empty())
+            plot(percentile_plot("Sources, call to user: " + r_.scenarios().front().description(),
+                                 sources));
+        for (const scenario& where : r_.scenarios())
+            if (const auto all = methods_in(where, measure::one_way); !all.empty())
+                plot(percentile_plot("Compared, one way: " + where.description(), all));
         add("</div>\n");
     }
 
@@ -354,17 +353,17 @@ std::string svg_report(const run_report& r)
     if (r.cells.empty())
         throw std::runtime_error("a report needs at least one measured method");
     const scenario where = r.scenarios().front();
+    // Methods that took equal turns; the stamped sources only where nothing else was measured.
     std::vector<series> all;
-    for (method_kind kind : {method_kind::source, method_kind::door, method_kind::peer})
-        for (const std::string& m : r.methods(kind)) {
-            const cell* c = r.find(m, kind, measure::one_way, where);
-            const std::string css = series_class(m);
-            // A source stands once, with its stamps.
-            if (c == nullptr || (kind == method_kind::door && css != "c-soft"))
-                continue;
-            all.push_back({kind == method_kind::source ? "ipcdoor " + m : display_name(m), css,
-                           &c->total_ns});
-        }
+    const auto add_all = [&](method_kind kind) {
+        for (const std::string& m : r.methods(kind))
+            if (const cell* c = r.find(m, kind, measure::one_way, where); c != nullptr)
+                all.push_back({display_name(m), series_class(m), &c->total_ns});
+    };
+    add_all(method_kind::door);
+    add_all(method_kind::peer);
+    if (all.empty())
+        add_all(method_kind::source);
     return percentile_plot(
                fmt::format("One way from ring to user space: {}{}", where.description(),
                            r.on.where == environment::emulated ? " (emulated)" : ""),

@@ -79,9 +79,9 @@ std::string text_validation(const validation& v)
         "{:<44}{:>10}{:>10}{:>10}\n"
         "{:<44}{:>10}{:>10}{:>10}\n"
         "cyclictest / irqbench at the median: {:.2f} ({} a factor of 2)\n"
-        "Both end in user space, SCHED_FIFO, on the same idle CPU. cyclictest counts from the\n"
-        "programmed expiry and so includes how late the interrupt came; irqbench from the\n"
-        "handler.\n",
+        "Both end in user space, SCHED_FIFO, on the same idle CPU. cyclictest counts\n"
+        "from the programmed expiry and so includes how late the interrupt came;\n"
+        "irqbench from the handler.\n",
         "timer to user space, us", "p50", "p90", "samples", "irqbench: handler to user",
         us(v.handler_to_user_ns.p50), us(v.handler_to_user_ns.p90),
         grouped(v.handler_to_user_ns.count), "cyclictest: expiry to user", us(v.cyclictest_p50_ns),
