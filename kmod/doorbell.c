@@ -189,8 +189,8 @@ static void ipcdoor_notify(struct ipcdoor_endpoint *ep)
 
 /* ---- collecting ---- */
 
-static noinline bool ipcdoor_collect_seen(struct ipcdoor_endpoint *ep, struct ipcdoor_wait *wait,
-				 u64 *seen)
+static noinline bool ipcdoor_collect_seen(struct ipcdoor_endpoint *ep,
+					  struct ipcdoor_wait *wait, u64 *seen)
 {
 	u64 bits = wait->mask;
 
@@ -209,8 +209,8 @@ static noinline bool ipcdoor_collect_seen(struct ipcdoor_endpoint *ep, struct ip
 	return wait->fired;
 }
 
-static __always_inline bool ipcdoor_collect_pending(struct ipcdoor_endpoint *ep, struct ipcdoor_wait *wait,
-				    u64 *taken)
+static __always_inline bool ipcdoor_collect_pending(struct ipcdoor_endpoint *ep,
+						    struct ipcdoor_wait *wait, u64 *taken)
 {
 	u64 bits = ep->pending & wait->mask;
 
@@ -231,8 +231,9 @@ static __always_inline bool ipcdoor_collect_pending(struct ipcdoor_endpoint *ep,
 }
 
 /* Inlined at its two places, the hottest ones: it saves 1 % of a round trip. */
-static __always_inline bool ipcdoor_collect(struct ipcdoor_endpoint *ep, struct ipcdoor_wait *wait,
-			    struct ipcdoor_wait_books *books)
+static __always_inline bool ipcdoor_collect(struct ipcdoor_endpoint *ep,
+					    struct ipcdoor_wait *wait,
+					    struct ipcdoor_wait_books *books)
 {
 	bool fired;
 

@@ -3,11 +3,11 @@
  * The border of endpoints: everything that user space says to one is checked
  * here, and behind it no more.
  *
- * Only the owner's address space gets past it.  An endpoint of a segment with
- * pages maps them through its own file; the file shares the f_mapping of the
- * segment's shmem file, so that the pages' reverse mapping finds every VMA.
+ * Only the owner's address space gets past it.  An endpoint's file has operations
+ * of its own on the inode of its segment's shmem file: the pages' reverse mapping
+ * finds every VMA, and whoever in the kernel takes a file's inode and mapping for a
+ * pair (sealing does) finds one.
  */
-#include <linux/anon_inodes.h>
 #include <linux/compat.h>
 #include <linux/eventfd.h>
 #include <linux/file.h>
@@ -239,6 +239,8 @@ static int ipcdoor_ioctl_endpoint_info(struct ipcdoor_endpoint *ep, unsigned int
 	if (_IOC_SIZE(cmd) < sizeof(info))
 		return -EINVAL;
 	ipcdoor_endpoint_fill_info(ep, &info);
+	if (clear_user(arg + sizeof(info), _IOC_SIZE(cmd) - sizeof(info)))
+		return -EFAULT;
 	return ipcdoor_copy_out(arg, &info, sizeof(info));
 }
 
@@ -311,12 +313,22 @@ static const struct file_operations ipcdoor_endpoint_fops = {
 
 static struct file *ipcdoor_endpoint_file(struct ipcdoor_endpoint *ep, bool nonblock)
 {
+	struct file *shm = ep->seg->shm;
+	struct inode *inode = file_inode(shm);
 	struct file *file;
 
-	file = anon_inode_getfile("[ipcdoor]", &ipcdoor_endpoint_fops, ep,
-				  O_RDWR | (nonblock ? O_NONBLOCK : 0));
-	if (!IS_ERR(file))
-		file->f_mapping = ep->seg->shm->f_mapping;
+	/* both are the file's from now on: a reference to the inode, one to the module */
+	ihold(inode);
+	__module_get(THIS_MODULE);
+	file = alloc_file_pseudo(inode, shm->f_path.mnt, "[ipcdoor]",
+				 O_RDWR | (nonblock ? O_NONBLOCK : 0),
+				 &ipcdoor_endpoint_fops);
+	if (IS_ERR(file)) {
+		module_put(THIS_MODULE);
+		iput(inode);
+		return file;
+	}
+	file->private_data = ep;
 	return file;
 }
 

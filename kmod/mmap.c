@@ -47,6 +47,7 @@ static vm_fault_t ipcdoor_vm_fault(struct vm_fault *vmf)
 	struct ipcdoor_endpoint *ep = vmf->vma->vm_file->private_data;
 	struct address_space *mapping = vmf->vma->vm_file->f_mapping;
 	u64 offset = (u64)vmf->pgoff << PAGE_SHIFT;
+	struct folio *folio;
 	struct page *page;
 
 	if (vmf->vma->vm_mm != READ_ONCE(ep->mm) || offset >= ipcdoor_segment_bytes(ep->seg))
@@ -56,12 +57,13 @@ static vm_fault_t ipcdoor_vm_fault(struct vm_fault *vmf)
 		return page == ERR_PTR(-ENOMEM) ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
 
 	/* the page lock orders this against ipcdoor_mmap_revoke() and truncation */
-	lock_page(page);
-	if (page->mapping != mapping || READ_ONCE(ep->dead)) {
+	folio = page_folio(page);
+	folio_lock(folio);
+	if (folio->mapping != mapping || READ_ONCE(ep->dead)) {
 		vm_fault_t verdict = READ_ONCE(ep->dead) ? VM_FAULT_SIGBUS : VM_FAULT_NOPAGE;
 
-		unlock_page(page);
-		put_page(page);
+		folio_unlock(folio);
+		folio_put(folio);
 		return verdict;
 	}
 	vmf->page = page;

@@ -27,6 +27,7 @@
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
 
+#include "compat.h"
 #include "doorbell.h"
 #include "endpoint.h"
 #include "mmap.h"
@@ -163,6 +164,30 @@ static int ipcdoor_segment_map_state(struct ipcdoor_segment *seg)
 	return 0;
 }
 
+/*
+ * The shmem inode is the endpoints' files' too, because the kernel takes inode
+ * and mapping of a file for a pair.  Nobody may open it for itself (through /proc)
+ * or change its size, and its seals are sealed by shmem_file_setup().
+ */
+static int ipcdoor_inode_open(struct inode *inode, struct file *file)
+{
+	return -ENXIO;
+}
+
+static const struct file_operations ipcdoor_inode_fops = {
+	.open = ipcdoor_inode_open,
+};
+
+static int ipcdoor_inode_setattr(struct ipcdoor_idmap *idmap, struct dentry *dentry,
+				 struct iattr *attr)
+{
+	return -EPERM;
+}
+
+static const struct inode_operations ipcdoor_inode_ops = {
+	.setattr = ipcdoor_inode_setattr,
+};
+
 /* ---- create and end ---- */
 
 /* Enters the list together with the choice, so that unplugging finds it. */
@@ -236,6 +261,8 @@ struct ipcdoor_segment *ipcdoor_segment_create(const struct ipcdoor_layout *layo
 		err = PTR_ERR(seg->shm);
 		goto err_file;
 	}
+	file_inode(seg->shm)->i_fop = &ipcdoor_inode_fops;
+	file_inode(seg->shm)->i_op = &ipcdoor_inode_ops;
 	/* no high memory, no swap; shmem itself charges the control group */
 	mapping_set_gfp_mask(seg->shm->f_mapping, GFP_KERNEL);
 	mapping_set_unevictable(seg->shm->f_mapping);
