@@ -30,14 +30,16 @@ OPT ?= -O2 -g
 DEPFLAGS := -MMD -MP
 
 # A warning stops CI, not a user with another compiler; and not the sanitizers'
-# builds, whose checks make gcc 12 see overlaps that are not there.
+# builds, whose checks make gcc 12 see overlaps and missing values that are not there.
 ifeq ($(VARIANT),plain)
 SAN :=
 WARN += $(if $(CI),-Werror)
 else ifeq ($(VARIANT),asan)
 SAN := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+WARN += -Wno-restrict -Wno-maybe-uninitialized
 else ifeq ($(VARIANT),tsan)
 SAN := -fsanitize=thread
+WARN += -Wno-restrict -Wno-maybe-uninitialized
 else
 $(error VARIANT is plain, asan or tsan, not '$(VARIANT)')
 endif
