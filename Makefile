@@ -82,8 +82,8 @@ test: ## run all tests: natively, under sanitizers, and in guests
 	@tools/setup
 	@echo "building: plain, asan, tsan"
 	$(SUBMAKE) all
-	$(SUBMAKE) VARIANT=asan $(BUILD)/asan/tests/unit
-	$(SUBMAKE) VARIANT=tsan $(BUILD)/tsan/tests/unit
+	$(SUBMAKE) VARIANT=asan $(BUILD)/asan/tests/unit $(BUILD)/asan/tests/lib
+	$(SUBMAKE) VARIANT=tsan $(BUILD)/tsan/tests/unit $(BUILD)/tsan/tests/lib
 	@tests/run $(if $(K),--kernel $(K)) $(TESTS)
 
 .PHONY: shell
