@@ -95,53 +95,62 @@ static struct ipcdoor_endpoint *ipcdoor_take_seat(struct ipcdoor_segment *seg, u
 	return ep;
 }
 
-static int ipcdoor_ioctl_create(unsigned int cmd, struct ipcdoor_create __user *arg)
+/* The creator's endpoint of a new segment. */
+static struct ipcdoor_endpoint *ipcdoor_create_segment(const struct ipcdoor_create *create)
 {
 	u32 rights = IPCDOOR_RIGHT_READ | IPCDOOR_RIGHT_WRITE | IPCDOOR_RIGHT_SEAL;
 	struct ipcdoor_access access;
-	struct ipcdoor_create create;
 	struct ipcdoor_layout layout;
 	struct ipcdoor_endpoint *ep;
 	struct ipcdoor_segment *seg;
 	int err;
 
-	err = ipcdoor_copy_in(&create, sizeof(create), cmd, arg);
-	if (err)
-		return err;
-	if (!ipcdoor_name_terminated(create.name, sizeof(create.name)) ||
-	    (create.flags & ~(IPCDOOR_CREATE_STAMPS | IPCDOOR_CREATE_NONBLOCK)))
-		return -EINVAL;
+	if (!ipcdoor_name_terminated(create->name, sizeof(create->name)) ||
+	    (create->flags & ~(IPCDOOR_CREATE_STAMPS | IPCDOOR_CREATE_NONBLOCK)))
+		return ERR_PTR(-EINVAL);
 	layout = (struct ipcdoor_layout) {
-		.data_bytes = create.data_bytes,
-		.max_data_bytes = create.max_data_bytes,
-		.slot_bytes = create.slot_bytes,
-		.slots = create.slots,
+		.data_bytes = create->data_bytes,
+		.max_data_bytes = create->max_data_bytes,
+		.slot_bytes = create->slot_bytes,
+		.slots = create->slots,
 	};
 	err = ipcdoor_layout_check(&layout);
 	if (!err)
-		err = ipcdoor_access_init(&access, create.mode, create.uid, create.gid);
+		err = ipcdoor_access_init(&access, create->mode, create->uid, create->gid);
 	if (err)
-		return err;
+		return ERR_PTR(err);
 
-	seg = ipcdoor_segment_create(&layout, create.source,
-				     create.flags & IPCDOOR_CREATE_STAMPS ?
+	seg = ipcdoor_segment_create(&layout, create->source,
+				     create->flags & IPCDOOR_CREATE_STAMPS ?
 				     IPCDOOR_ENDPOINT_STAMPS : 0);
 	if (IS_ERR(seg))
-		return PTR_ERR(seg);
+		return ERR_CAST(seg);
 	ep = ipcdoor_take_seat(seg, rights, 0);
 	err = PTR_ERR_OR_ZERO(ep);
-	if (!err && *create.name) {
-		err = ipcdoor_segment_name(seg, create.name, &access);
+	if (!err && *create->name) {
+		err = ipcdoor_segment_name(seg, create->name, &access);
 		if (err) {
 			ipcdoor_endpoint_die(ep);
 			ipcdoor_endpoint_put(ep);
 		}
 	}
 	ipcdoor_segment_put(seg);
+	return err ? ERR_PTR(err) : ep;
+}
+
+static int ipcdoor_ioctl_create(unsigned int cmd, struct ipcdoor_create __user *arg)
+{
+	struct ipcdoor_create create;
+	int err, fd;
+
+	err = ipcdoor_copy_in(&create, sizeof(create), cmd, arg);
 	if (err)
 		return err;
-	return ipcdoor_endpoint_file_install(ep, create.flags & IPCDOOR_CREATE_NONBLOCK,
-					     &arg->info);
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0)
+		return fd;
+	return ipcdoor_endpoint_file_install(fd, ipcdoor_create_segment(&create),
+					     create.flags & IPCDOOR_CREATE_NONBLOCK, &arg->info);
 }
 
 /* The segment of an endpoint's descriptor, with a reference. */
@@ -172,7 +181,7 @@ static int ipcdoor_ioctl_attach(unsigned int cmd, struct ipcdoor_attach __user *
 	struct ipcdoor_attach attach;
 	struct ipcdoor_endpoint *ep;
 	struct ipcdoor_segment *seg;
-	int err;
+	int err, fd;
 
 	err = ipcdoor_copy_in(&attach, sizeof(attach), cmd, arg);
 	if (err)
@@ -191,11 +200,14 @@ static int ipcdoor_ioctl_attach(unsigned int cmd, struct ipcdoor_attach __user *
 		seg = ipcdoor_segment_of_fd(attach.fd, attach.rights);
 	if (IS_ERR(seg))
 		return PTR_ERR(seg);
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0) {
+		ipcdoor_segment_put(seg);
+		return fd;
+	}
 	ep = ipcdoor_take_seat(seg, attach.rights, attach.slot);
 	ipcdoor_segment_put(seg);
-	if (IS_ERR(ep))
-		return PTR_ERR(ep);
-	return ipcdoor_endpoint_file_install(ep, attach.flags & IPCDOOR_ATTACH_NONBLOCK,
+	return ipcdoor_endpoint_file_install(fd, ep, attach.flags & IPCDOOR_ATTACH_NONBLOCK,
 					     &arg->info);
 }
 
@@ -238,7 +250,7 @@ static int ipcdoor_ioctl_connect(unsigned int cmd, struct ipcdoor_connect __user
 	struct ipcdoor_connect connect;
 	struct ipcdoor_endpoint *ep;
 	kuid_t wanted = INVALID_UID;
-	int err;
+	int err, fd;
 
 	err = ipcdoor_copy_in(&connect, sizeof(connect), cmd, arg);
 	if (err)
@@ -257,15 +269,18 @@ static int ipcdoor_ioctl_connect(unsigned int cmd, struct ipcdoor_connect __user
 	listener = ipcdoor_name_listener(connect.name, MAY_WRITE);
 	if (IS_ERR(listener))
 		return PTR_ERR(listener);
-	if (uid_valid(wanted) && !uid_eq(wanted, ipcdoor_listener_uid(listener)))
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0)
+		ep = NULL;
+	else if (uid_valid(wanted) && !uid_eq(wanted, ipcdoor_listener_uid(listener)))
 		ep = ERR_PTR(-EPERM);
 	else
 		ep = ipcdoor_listener_connect(listener, connect.max_bytes, connect.deadline_ns,
 					      nonblock);
 	ipcdoor_listener_put(listener);
-	if (IS_ERR(ep))
-		return PTR_ERR(ep);
-	return ipcdoor_endpoint_file_install(ep, connect.flags & IPCDOOR_CONNECT_NONBLOCK,
+	if (fd < 0)
+		return fd;
+	return ipcdoor_endpoint_file_install(fd, ep, connect.flags & IPCDOOR_CONNECT_NONBLOCK,
 					     &arg->info);
 }
 

@@ -77,11 +77,4 @@ static inline struct class *ipcdoor_class_create(const char *name)
 #define IPCDOOR_DEVNODE_CONST
 #endif
 
-/* 6.3, c1632a0f1120: setattr() takes an idmap */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
-#define ipcdoor_idmap mnt_idmap
-#else
-#define ipcdoor_idmap user_namespace
-#endif
-
 #endif /* IPCDOOR_COMPAT_H */

@@ -134,10 +134,17 @@ int ipcdoor_doorbell_bind_signal(struct ipcdoor_endpoint *ep, u32 signo, u64 mas
 	return ipcdoor_bind(ep, &ep->signal, binding);
 }
 
-static void ipcdoor_signal_send(const struct ipcdoor_binding *binding, u64 value)
+/*
+ * The thread's leave ends with the program that gave it: a child that shares the
+ * owner's memory may bind and then execute something else, with other rights.
+ */
+static void ipcdoor_signal_send(const struct ipcdoor_endpoint *ep,
+				const struct ipcdoor_binding *binding, u64 value)
 {
 	struct kernel_siginfo info;
 
+	if (READ_ONCE(binding->task->mm) != READ_ONCE(ep->mm))
+		return;
 	clear_siginfo(&info);
 	info.si_signo = binding->signo;
 	info.si_code = SI_QUEUE;
@@ -182,8 +189,8 @@ static void ipcdoor_notify(struct ipcdoor_endpoint *ep)
 		ipcdoor_notify_now(ep);
 		return;
 	}
-	ipcdoor_endpoint_get(ep);
-	if (!irq_work_queue(&ep->notify_work))
+	/* it may be gone but for this interrupt; then there is nobody to tell */
+	if (refcount_inc_not_zero(&ep->refs) && !irq_work_queue(&ep->notify_work))
 		ipcdoor_endpoint_put(ep);
 }
 
@@ -300,11 +307,6 @@ static void ipcdoor_wake_all(struct ipcdoor_endpoint *ep)
 		ipcdoor_wake_one(ep, waiter, false);
 }
 
-static bool ipcdoor_stamped(const struct ipcdoor_endpoint *ep)
-{
-	return ep->seg->flags & IPCDOOR_ENDPOINT_STAMPS;
-}
-
 static void ipcdoor_stamp(struct ipcdoor_endpoint *ep, u64 handler_ns, bool irq, bool woke)
 {
 	struct ipcdoor_stamps *stamps = &ep->state->stamps;
@@ -336,6 +338,15 @@ static bool ipcdoor_notifies(struct ipcdoor_endpoint *ep)
 	return waitqueue_active(&ep->wq) || rcu_access_pointer(ep->eventfd);
 }
 
+/* Leaves @bits for the second half; whether it is wanted, once the lock is dropped. */
+static bool ipcdoor_wants_notice(struct ipcdoor_endpoint *ep, u64 bits)
+{
+	if (!ipcdoor_notifies(ep))
+		return false;
+	ep->notify |= bits;
+	return true;
+}
+
 /* Returns whether the second half is wanted, once the lock is dropped. */
 static bool ipcdoor_deliver(struct ipcdoor_endpoint *ep, u64 handler_ns)
 {
@@ -348,27 +359,32 @@ static bool ipcdoor_deliver(struct ipcdoor_endpoint *ep, u64 handler_ns)
 	if (irq)
 		ipcdoor_count(&ep->state->interrupts, 1);
 	woken = ipcdoor_wake(ep, bits);
-	if (ipcdoor_stamped(ep))
+	if (ep->stamped)
 		ipcdoor_stamp(ep, handler_ns, irq, woken);
-	if (!ipcdoor_notifies(ep))
-		return false;
-	ep->notify |= bits;
-	return true;
+	return ipcdoor_wants_notice(ep, bits);
 }
 
+/*
+ * The endpoint of an interrupt under way needs no reference while it lives; its
+ * death takes one for the interrupt, under the lock, and this drops it.
+ */
 void ipcdoor_doorbell_interrupt(struct ipcdoor_endpoint *ep)
 {
-	u64 handler_ns = ipcdoor_stamped(ep) ? ktime_get_ns() : 0;
+	u64 handler_ns = ep->stamped ? ktime_get_ns() : 0;
 	bool notify = false;
-	unsigned long flags;
+	bool dead;
 
-	raw_spin_lock_irqsave(&ep->lock, flags);
+	lockdep_assert_irqs_disabled();
+	raw_spin_lock(&ep->lock);
 	ep->raised = false;
-	if (!ep->dead)
+	dead = ep->dead;
+	if (likely(!dead))
 		notify = ipcdoor_deliver(ep, handler_ns);
-	raw_spin_unlock_irqrestore(&ep->lock, flags);
+	raw_spin_unlock(&ep->lock);
 	if (notify)
 		ipcdoor_notify(ep);
+	if (unlikely(dead))
+		ipcdoor_endpoint_put(ep);
 }
 
 /* ---- ringing ---- */
@@ -395,20 +411,15 @@ static bool ipcdoor_start_delivery(struct ipcdoor_endpoint *ep, u32 vector)
 		ipcdoor_count(&ep->state->coalesced, 1);
 		return false;
 	}
-	if (ipcdoor_stamped(ep)) {
+	if (ep->stamped) {
 		ep->ring_ns = ktime_get_ns();
 		ep->ring_cpu = raw_smp_processor_id();
 	}
 	if (!ep->source->raise)
 		return ipcdoor_deliver(ep, ep->ring_ns);
 
-	ep->raised = true;
-	ipcdoor_endpoint_get(ep);
-	if (ep->source->raise(ep, ep->wait_cpu)) {
-		/* unplugged: the death of the endpoint, which follows, wakes all */
-		ep->raised = false;
-		ipcdoor_endpoint_put(ep);
-	}
+	/* when it fails the source was unplugged: the death that follows wakes all */
+	ep->raised = !ep->source->raise(ep, ep->wait_cpu);
 	return false;
 }
 
@@ -423,7 +434,7 @@ static noinline void ipcdoor_after_ring(struct ipcdoor_endpoint *to, u64 bits, u
 	rcu_read_lock();
 	signal = rcu_dereference(to->signal);
 	if (signal && (signal->mask & bits))
-		ipcdoor_signal_send(signal, value);
+		ipcdoor_signal_send(to, signal, value);
 	rcu_read_unlock();
 }
 
@@ -468,7 +479,7 @@ int ipcdoor_doorbell_ring(struct ipcdoor_endpoint *from, const struct ipcdoor_ri
 void ipcdoor_doorbell_lifecycle(struct ipcdoor_endpoint *ep, enum ipcdoor_lifecycle what)
 {
 	u64 bits = BIT_ULL(IPCDOOR_VECTOR_LIFECYCLE);
-	bool notify = false;
+	bool notify;
 
 	raw_spin_lock_irq(&ep->lock);
 	if (ep->dead) {
@@ -485,10 +496,7 @@ void ipcdoor_doorbell_lifecycle(struct ipcdoor_endpoint *ep, enum ipcdoor_lifecy
 	/* what the rest waits for will not come */
 	if (ep->peer_gone)
 		ipcdoor_wake_all(ep);
-	if (ipcdoor_notifies(ep)) {
-		ep->notify |= bits;
-		notify = true;
-	}
+	notify = ipcdoor_wants_notice(ep, bits);
 	raw_spin_unlock_irq(&ep->lock);
 
 	ipcdoor_after_ring(ep, BIT_ULL(IPCDOOR_VECTOR_LIFECYCLE), what, notify);
@@ -582,7 +590,7 @@ int ipcdoor_doorbell_wait(struct ipcdoor_endpoint *ep, struct ipcdoor_wait *wait
 		 * Pairs with the release in ipcdoor_wake_one().  Whoever wants stamps
 		 * waits on the lock until those of its wake-up are written.
 		 */
-		if (likely(smp_load_acquire(&waiter.done)) && !ipcdoor_stamped(ep))
+		if (likely(smp_load_acquire(&waiter.done)) && !ep->stamped)
 			return 0;
 
 		raw_spin_lock_irq(&ep->lock);
@@ -604,6 +612,7 @@ void ipcdoor_doorbell_untake(struct ipcdoor_endpoint *ep, const struct ipcdoor_w
 			     const struct ipcdoor_wait_books *books)
 {
 	u64 bits = wait->fired;
+	bool notify = false;
 
 	if (!(wait->flags & IPCDOOR_WAIT_ACK))
 		return;
@@ -617,8 +626,11 @@ void ipcdoor_doorbell_untake(struct ipcdoor_endpoint *ep, const struct ipcdoor_w
 		}
 		ep->pending |= wait->fired;
 		ipcdoor_wake(ep, wait->fired);
+		notify = ipcdoor_wants_notice(ep, wait->fired);
 	}
 	raw_spin_unlock_irq(&ep->lock);
+	if (notify)
+		ipcdoor_notify(ep);
 }
 
 __poll_t ipcdoor_doorbell_poll(struct ipcdoor_endpoint *ep, struct file *file,
@@ -663,6 +675,8 @@ void ipcdoor_doorbell_die(struct ipcdoor_endpoint *ep)
 {
 	raw_spin_lock_irq(&ep->lock);
 	ep->dead = true;
+	if (ep->raised)
+		ipcdoor_endpoint_get(ep);
 	ipcdoor_wake_all(ep);
 	raw_spin_unlock_irq(&ep->lock);
 

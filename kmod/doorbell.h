@@ -33,7 +33,10 @@ int ipcdoor_doorbell_ring(struct ipcdoor_endpoint *from, const struct ipcdoor_ri
 /* Vector 0 of @ep, delivered without its source; seg->lock is held. */
 void ipcdoor_doorbell_lifecycle(struct ipcdoor_endpoint *ep, enum ipcdoor_lifecycle what);
 
-/* The source's handler calls this, in hard interrupt context. */
+/*
+ * The source's handler calls this, in hard interrupt context, once for each raise;
+ * @ep may be gone when the interrupt ends.  Interrupts are off.
+ */
 void ipcdoor_doorbell_interrupt(struct ipcdoor_endpoint *ep);
 
 /**

@@ -35,6 +35,8 @@ static void ipcdoor_endpoint_free(struct work_struct *work)
 		ep->source->quiesce(ep);
 	ipcdoor_doorbell_exit(ep);
 	ipcdoor_segment_put(ep->seg);
+	/* a dead endpoint counts for as long as somebody keeps its descriptor */
+	ipcdoor_user_uncharge_endpoint(ep->user);
 	ipcdoor_user_put(ep->user);
 	kfree(ep);
 	if (atomic_dec_and_test(&ipcdoor_endpoint_count))
@@ -62,6 +64,7 @@ struct ipcdoor_endpoint *ipcdoor_endpoint_create(struct ipcdoor_segment *seg, u3
 	refcount_set(&ep->refs, 1);
 	ep->seg = ipcdoor_segment_get(seg);
 	ep->source = seg->source;
+	ep->stamped = seg->flags & IPCDOOR_ENDPOINT_STAMPS;
 	ep->rights = rights;
 	INIT_LIST_HEAD(&ep->owner_link);
 	INIT_LIST_HEAD(&ep->queue_link);
@@ -84,7 +87,6 @@ void ipcdoor_endpoint_die(struct ipcdoor_endpoint *ep)
 		return;
 	ipcdoor_doorbell_die(ep);
 	ipcdoor_owner_release(ep);
-	ipcdoor_user_uncharge_endpoint(ep->user);
 	/* one that never got a seat has nobody to tell and no slot to leave */
 	if (ep->state)
 		ipcdoor_segment_unseat(ep->seg, ep);

@@ -25,14 +25,15 @@ struct ipcdoor_user;
 /**
  * struct ipcdoor_endpoint - a slot of a segment in somebody's hands
  *
- * @refs: one of the file's (or of the listener's queue), one of the slot's, one
- *	for each interrupt under way
+ * @refs: one of the file's (or of the listener's queue), one of the slot's, and
+ *	after the death one of an interrupt still under way
  * @lock: protects the doorbell; taken in hard interrupt context, below every
  *	other lock of the module and above the scheduler's
  * @dead: set once under @lock; from then on nothing is counted or delivered
  * @peer_gone: the one peer of a connection has died
  * @had_peers: there was a peer at some time, for EPOLLHUP
  * @raised: an interrupt is under way
+ * @stamped: the segment asked for stage stamps
  * @source: of the segment
  * @pending: vectors with rung != acked
  * @undelivered: vectors rung since the last delivery
@@ -62,6 +63,7 @@ struct ipcdoor_endpoint {
 	bool peer_gone;
 	bool had_peers;
 	bool raised;
+	bool stamped;
 	unsigned int wait_cpu;
 	u64 pending;
 	u64 undelivered;

@@ -13,6 +13,7 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/module.h>
+#include <linux/nospec.h>
 #include <linux/sched/signal.h>
 
 #include <linux/ipcdoor.h>
@@ -26,11 +27,14 @@
 
 /* ---- RING, WAIT, RING_WAIT ---- */
 
-static int ipcdoor_check_ring(const struct ipcdoor_endpoint *ep, const struct ipcdoor_ring *ring)
+static int ipcdoor_check_ring(const struct ipcdoor_endpoint *ep, struct ipcdoor_ring *ring)
 {
 	if (ring->slot >= ep->seg->nr_slots || ring->flags ||
 	    ring->vector == IPCDOOR_VECTOR_LIFECYCLE || ring->vector >= IPCDOOR_VECTORS)
 		return -EINVAL;
+	/* both are indices soon: no speculation beyond the checks */
+	ring->slot = array_index_nospec(ring->slot, ep->seg->nr_slots);
+	ring->vector &= IPCDOOR_VECTORS - 1;
 	return 0;
 }
 
@@ -95,7 +99,7 @@ static int ipcdoor_ioctl_ring(struct ipcdoor_endpoint *ep, unsigned int cmd, voi
 	} in ipcdoor_uninitialized;
 	int err;
 
-	err = ipcdoor_copy_words_in(in.words, sizeof(in), cmd, arg);
+	err = ipcdoor_copy_words_in(in.words, sizeof(in), sizeof(in), cmd, arg);
 	if (!err)
 		err = ipcdoor_check_ring(ep, &in.ring);
 	if (!err)
@@ -113,7 +117,8 @@ static int ipcdoor_ioctl_wait(struct ipcdoor_endpoint *ep, unsigned int cmd,
 	} in ipcdoor_uninitialized;
 	int err;
 
-	err = ipcdoor_copy_words_in(in.words, sizeof(in), cmd, arg);
+	err = ipcdoor_copy_words_in(in.words, sizeof(in), offsetof(struct ipcdoor_wait, fired),
+				    cmd, arg);
 	if (!err)
 		err = ipcdoor_check_wait(&in.wait);
 	if (!err && in.wait.seen)
@@ -134,7 +139,8 @@ static int ipcdoor_ioctl_ring_wait(struct ipcdoor_endpoint *ep, unsigned int cmd
 	} in ipcdoor_uninitialized;
 	int err;
 
-	err = ipcdoor_copy_words_in(in.words, sizeof(in), cmd, arg);
+	err = ipcdoor_copy_words_in(in.words, sizeof(in),
+				    offsetof(struct ipcdoor_ring_wait, wait.fired), cmd, arg);
 	if (!err)
 		err = ipcdoor_check_ring(ep, &in.both.ring);
 	if (!err)
@@ -195,6 +201,7 @@ static int ipcdoor_ioctl_peer_info(struct ipcdoor_endpoint *ep, unsigned int cmd
 		return err;
 	if (info.flags || info.slot >= ep->seg->nr_slots)
 		return -EINVAL;
+	info.slot = array_index_nospec(info.slot, ep->seg->nr_slots);
 	ipcdoor_segment_peer_info(ep->seg, &info);
 	return ipcdoor_copy_out(arg, &info, sizeof(info));
 }
@@ -332,32 +339,35 @@ static struct file *ipcdoor_endpoint_file(struct ipcdoor_endpoint *ep, bool nonb
 	return file;
 }
 
-int ipcdoor_endpoint_file_install(struct ipcdoor_endpoint *ep, bool nonblock,
+int ipcdoor_endpoint_file_install(int fd, struct ipcdoor_endpoint *ep, bool nonblock,
 				  struct ipcdoor_endpoint_info __user *user_info)
 {
 	struct ipcdoor_endpoint_info info;
 	struct file *file;
-	int err, fd;
+	int err;
 
+	if (IS_ERR(ep)) {
+		err = PTR_ERR(ep);
+		goto err_fd;
+	}
 	file = ipcdoor_endpoint_file(ep, nonblock);
 	if (IS_ERR(file)) {
 		ipcdoor_endpoint_die(ep);
 		ipcdoor_endpoint_put(ep);
-		return PTR_ERR(file);
+		err = PTR_ERR(file);
+		goto err_fd;
 	}
 	ipcdoor_endpoint_fill_info(ep, &info);
 	err = ipcdoor_copy_out(user_info, &info, sizeof(info));
-	if (err)
-		goto err_file;
-	fd = get_unused_fd_flags(O_CLOEXEC);
-	err = fd;
-	if (fd < 0)
-		goto err_file;
+	if (err) {
+		fput(file);
+		goto err_fd;
+	}
 	fd_install(fd, file);
 	return fd;
 
-err_file:
-	fput(file);
+err_fd:
+	put_unused_fd(fd);
 	return err;
 }
 

@@ -10,11 +10,12 @@ struct ipcdoor_endpoint;
 struct ipcdoor_endpoint_info;
 
 /*
- * A new descriptor for @ep: takes over the caller's reference, and kills @ep if
- * it fails.  @info is copied to @user_info first.  The number, or -EMFILE,
- * -ENFILE, -ENOMEM, -EFAULT.
+ * Makes @fd, fresh from get_unused_fd_flags(), the descriptor of @ep: takes over
+ * the caller's reference, and kills @ep if it fails.  An ERR_PTR for @ep is passed
+ * on; @fd is given back with every failure.  @info is copied to @user_info first.
+ * @fd, or -ENFILE, -ENOMEM, -EFAULT.
  */
-int ipcdoor_endpoint_file_install(struct ipcdoor_endpoint *ep, bool nonblock,
+int ipcdoor_endpoint_file_install(int fd, struct ipcdoor_endpoint *ep, bool nonblock,
 				  struct ipcdoor_endpoint_info __user *user_info);
 
 /* The endpoint behind @file, or NULL if it is something else. */

@@ -26,10 +26,10 @@ static inline int ipcdoor_copy_in(void *to, size_t size, unsigned int cmd,
 
 /*
  * The same for the hot calls, whose structures are all 64-bit words: without a
- * call where the size is the usual one.
+ * call, and of the first @input bytes alone, where the size is the usual one.
  */
-static __always_inline int ipcdoor_copy_words_in(u64 *to, size_t size, unsigned int cmd,
-						 const void __user *from)
+static __always_inline int ipcdoor_copy_words_in(u64 *to, size_t size, size_t input,
+						 unsigned int cmd, const void __user *from)
 {
 	const u64 __user *words = from;
 	size_t i;
@@ -39,7 +39,7 @@ static __always_inline int ipcdoor_copy_words_in(u64 *to, size_t size, unsigned 
 	if (!user_read_access_begin(words, size))
 		return -EFAULT;
 #pragma GCC unroll 16
-	for (i = 0; i < size / sizeof(*to); i++)
+	for (i = 0; i < input / sizeof(*to); i++)
 		unsafe_get_user(to[i], words + i, fault);
 	user_read_access_end();
 	return 0;

@@ -321,10 +321,11 @@ struct ipcdoor_endpoint *ipcdoor_listener_accept(struct ipcdoor_listener *listen
 		ipcdoor_listener_give_back(listener);
 	}
 
-	/* out of memory: the connection keeps its place for a later try */
+	/* interrupted or out of memory: the connection keeps its place */
 	spin_lock(&listener->lock);
 	list_add(&ep->queue_link, &listener->queue);
 	spin_unlock(&listener->lock);
+	wake_up_interruptible(&listener->wq);
 	return ERR_PTR(err);
 }
 

@@ -19,17 +19,19 @@ static int ipcdoor_ioctl_accept(struct ipcdoor_listener *listener, unsigned int 
 {
 	struct ipcdoor_endpoint *ep;
 	struct ipcdoor_accept accept;
-	int err;
+	int err, fd;
 
 	err = ipcdoor_copy_in(&accept, sizeof(accept), cmd, arg);
 	if (err)
 		return err;
 	if (accept.pad || (accept.flags & ~IPCDOOR_ACCEPT_NONBLOCK))
 		return -EINVAL;
+	/* first: whoever has no descriptor left must not take a connection */
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0)
+		return fd;
 	ep = ipcdoor_listener_accept(listener, accept.deadline_ns, nonblock);
-	if (IS_ERR(ep))
-		return PTR_ERR(ep);
-	return ipcdoor_endpoint_file_install(ep, accept.flags & IPCDOOR_ACCEPT_NONBLOCK,
+	return ipcdoor_endpoint_file_install(fd, ep, accept.flags & IPCDOOR_ACCEPT_NONBLOCK,
 					     &arg->info);
 }
 

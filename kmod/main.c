@@ -14,6 +14,7 @@
 #include "chardev.h"
 #include "endpoint.h"
 #include "owner.h"
+#include "segment.h"
 #include "source.h"
 #include "version.h"
 
@@ -21,6 +22,9 @@ static int __init ipcdoor_init(void)
 {
 	int err;
 
+	err = ipcdoor_segments_init();
+	if (err)
+		return err;
 	err = ipcdoor_endpoints_init();
 	if (err)
 		return err;

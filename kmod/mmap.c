@@ -50,7 +50,8 @@ static vm_fault_t ipcdoor_vm_fault(struct vm_fault *vmf)
 	struct folio *folio;
 	struct page *page;
 
-	if (vmf->vma->vm_mm != READ_ONCE(ep->mm) || offset >= ipcdoor_segment_bytes(ep->seg))
+	if (vmf->vma->vm_mm != READ_ONCE(ep->mm) || READ_ONCE(ep->dead) ||
+	    offset >= ipcdoor_segment_bytes(ep->seg))
 		return VM_FAULT_SIGBUS;
 	page = shmem_read_mapping_page(mapping, vmf->pgoff);
 	if (IS_ERR(page))

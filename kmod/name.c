@@ -197,7 +197,7 @@ static struct ipcdoor_name *ipcdoor_name_resolve(const char *text, enum ipcdoor_
 		return ERR_PTR(err);
 	name = ipcdoor_name_find(query.net, query.user, query.label);
 	if (!name && query.bare)
-		name = ipcdoor_name_find(query.net, GLOBAL_ROOT_UID, query.label);
+		name = ipcdoor_name_find(query.net, make_kuid(query.net->user_ns, 0), query.label);
 	if (!name)
 		return ERR_PTR(-ENOENT);
 	if (!ipcdoor_access_allows(name, may))

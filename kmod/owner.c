@@ -78,8 +78,10 @@ int ipcdoor_owner_adopt(struct ipcdoor_endpoint *ep)
 	struct ipcdoor_owner *owner;
 
 	notifier = mmu_notifier_get(&ipcdoor_owner_ops, current->mm);
-	if (IS_ERR(notifier))
-		return PTR_ERR(notifier);
+	if (IS_ERR(notifier)) {
+		/* any signal interrupts it; nobody has seen anything yet */
+		return notifier == ERR_PTR(-EINTR) ? -ERESTARTNOINTR : PTR_ERR(notifier);
+	}
 	owner = container_of(notifier, struct ipcdoor_owner, notifier);
 	WRITE_ONCE(ep->mm, current->mm);
 	spin_lock(&owner->lock);

@@ -7,7 +7,7 @@ struct ipcdoor_endpoint;
 
 /*
  * Makes the calling process's address space the owner of @ep.  Process context,
- * no lock held (it takes mmap_lock).  -ENOMEM, -EINTR.
+ * no lock held (it takes mmap_lock).  -ENOMEM, -ERESTARTNOINTR.
  */
 int ipcdoor_owner_adopt(struct ipcdoor_endpoint *ep);
 

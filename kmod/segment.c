@@ -39,6 +39,9 @@ static ulong max_bytes = 1UL << 30;
 module_param(max_bytes, ulong, 0644);
 MODULE_PARM_DESC(max_bytes, "bytes of one segment, all its pages together (default 1 GiB)");
 
+/* what every inode starts with: open() fails */
+static const struct file_operations *ipcdoor_no_open_fops;
+
 static LIST_HEAD(ipcdoor_segments);
 static DEFINE_MUTEX(ipcdoor_segments_lock);
 
@@ -159,34 +162,25 @@ static int ipcdoor_segment_map_state(struct ipcdoor_segment *seg)
 	seg->state->slots = seg->nr_slots;
 	seg->state->slot_state_offset = sizeof(struct ipcdoor_state);
 	seg->state->slot_state_bytes = sizeof(struct ipcdoor_slot_state);
-	seg->state->source = seg->source->id;
 	seg->state->data_bytes = seg->data_bytes;
 	return 0;
 }
 
 /*
- * The shmem inode is the endpoints' files' too, because the kernel takes inode
- * and mapping of a file for a pair.  Nobody may open it for itself (through /proc)
- * or change its size, and its seals are sealed by shmem_file_setup().
+ * The shmem inode is the endpoints' files' too, because the kernel takes inode and
+ * mapping of a file for a pair.  An O_PATH descriptor may hold the inode longer
+ * than this module is loaded, so nothing of the module is put into it: it gets the
+ * operations of an inode that nobody can open (through /proc), and no file type, so
+ * that it cannot be truncated, punched or made of huge pages.  Its seals are sealed
+ * by shmem_file_setup().
  */
-static int ipcdoor_inode_open(struct inode *inode, struct file *file)
+static void ipcdoor_segment_close_inode(struct ipcdoor_segment *seg)
 {
-	return -ENXIO;
+	struct inode *inode = file_inode(seg->shm);
+
+	inode->i_fop = ipcdoor_no_open_fops;
+	inode->i_mode &= ~S_IFMT;
 }
-
-static const struct file_operations ipcdoor_inode_fops = {
-	.open = ipcdoor_inode_open,
-};
-
-static int ipcdoor_inode_setattr(struct ipcdoor_idmap *idmap, struct dentry *dentry,
-				 struct iattr *attr)
-{
-	return -EPERM;
-}
-
-static const struct inode_operations ipcdoor_inode_ops = {
-	.setattr = ipcdoor_inode_setattr,
-};
 
 /* ---- create and end ---- */
 
@@ -213,14 +207,22 @@ static void ipcdoor_segment_unregister(struct ipcdoor_segment *seg)
 
 static void ipcdoor_segment_end(struct ipcdoor_segment *seg)
 {
+	lockdep_assert_held(&seg->lock);
 	seg->ended = true;
 	ipcdoor_name_remove(seg->name);
 	seg->name = NULL;
 	ipcdoor_segment_unregister(seg);
-	/* the kernel's own mapping of STATE stays until the shell is freed */
+}
+
+/*
+ * After the end, without the lock.  STATE's pages stay, and stay charged, until the
+ * shell is freed: the kernel maps them.
+ */
+static void ipcdoor_segment_reclaim(struct ipcdoor_segment *seg)
+{
 	ipcdoor_segment_release_pages(seg, 0, seg->data_offset + seg->max_data_bytes);
-	ipcdoor_user_uncharge_bytes(seg->user, seg->charged_bytes);
-	seg->charged_bytes = 0;
+	ipcdoor_user_uncharge_bytes(seg->user, seg->charged_bytes - seg->state_bytes);
+	seg->charged_bytes = seg->state_bytes;
 }
 
 struct ipcdoor_segment *ipcdoor_segment_create(const struct ipcdoor_layout *layout,
@@ -235,6 +237,7 @@ struct ipcdoor_segment *ipcdoor_segment_create(const struct ipcdoor_layout *layo
 		return ERR_PTR(-ENOMEM);
 	refcount_set(&seg->refs, 1);
 	mutex_init(&seg->lock);
+	mutex_init(&seg->grow_lock);
 	INIT_LIST_HEAD(&seg->link);
 	seg->nr_slots = layout->slots;
 	seg->flags = flags;
@@ -261,25 +264,25 @@ struct ipcdoor_segment *ipcdoor_segment_create(const struct ipcdoor_layout *layo
 		err = PTR_ERR(seg->shm);
 		goto err_file;
 	}
-	file_inode(seg->shm)->i_fop = &ipcdoor_inode_fops;
-	file_inode(seg->shm)->i_op = &ipcdoor_inode_ops;
+	ipcdoor_segment_close_inode(seg);
 	/* no high memory, no swap; shmem itself charges the control group */
 	mapping_set_gfp_mask(seg->shm->f_mapping, GFP_KERNEL);
 	mapping_set_unevictable(seg->shm->f_mapping);
 	err = ipcdoor_segment_populate(seg, 0, seg->data_offset + seg->data_bytes);
 	if (err)
 		goto err_populate;
-	err = ipcdoor_segment_register(seg, source);
-	if (err)
-		goto err_populate;
 	err = ipcdoor_segment_map_state(seg);
 	if (err)
 		goto err_state;
+	/* last: from here on unplugging may find it */
+	err = ipcdoor_segment_register(seg, source);
+	if (err)
+		goto err_state;
+	seg->state->source = seg->source->id;
 	return seg;
 
 err_state:
 	ipcdoor_segment_unmap_state(seg);
-	ipcdoor_segment_unregister(seg);
 err_populate:
 	fput(seg->shm);
 err_file:
@@ -304,16 +307,19 @@ void ipcdoor_segment_put(struct ipcdoor_segment *seg)
 	if (!refcount_dec_and_test(&seg->refs))
 		return;
 	/* one whose creation failed half-way never had an endpoint to end it */
-	mutex_lock(&seg->lock);
-	if (!seg->ended)
+	if (!seg->ended) {
+		mutex_lock(&seg->lock);
 		ipcdoor_segment_end(seg);
-	mutex_unlock(&seg->lock);
-
+		mutex_unlock(&seg->lock);
+		ipcdoor_segment_reclaim(seg);
+	}
 	for (i = 0; i < seg->nr_slots; i++)
 		put_pid(seg->slots[i].pid);
 	ipcdoor_segment_unmap_state(seg);
 	fput(seg->shm);
+	ipcdoor_user_uncharge_bytes(seg->user, seg->charged_bytes);
 	ipcdoor_user_put(seg->user);
+	mutex_destroy(&seg->grow_lock);
 	mutex_destroy(&seg->lock);
 	kvfree(seg);
 }
@@ -377,6 +383,11 @@ static void ipcdoor_slot_identify(struct ipcdoor_slot *slot, const struct ipcdoo
 	slot->rights = ep->rights;
 }
 
+static bool ipcdoor_slot_taken(const struct ipcdoor_slot *slot)
+{
+	return slot->reserved || rcu_access_pointer(slot->ep);
+}
+
 static int ipcdoor_segment_pick(struct ipcdoor_segment *seg, u32 wanted)
 {
 	u32 i;
@@ -384,18 +395,39 @@ static int ipcdoor_segment_pick(struct ipcdoor_segment *seg, u32 wanted)
 	if (wanted != IPCDOOR_ANY_SLOT) {
 		if (wanted >= seg->nr_slots)
 			return -EINVAL;
-		return rcu_access_pointer(seg->slots[wanted].ep) ? -EBUSY : wanted;
+		return ipcdoor_slot_taken(&seg->slots[wanted]) ? -EBUSY : wanted;
 	}
 	for (i = 0; i < seg->nr_slots; i++)
-		if (!rcu_access_pointer(seg->slots[i].ep))
+		if (!ipcdoor_slot_taken(&seg->slots[i]))
 			return i;
 	return -ENOSPC;
 }
 
+/* A free slot that nobody else will get; its number. */
+static int ipcdoor_segment_reserve(struct ipcdoor_segment *seg, u32 wanted)
+{
+	int i;
+
+	mutex_lock(&seg->lock);
+	if (seg->source_gone)
+		i = -ENODEV;
+	else if (seg->ended)
+		i = -EPIPE;
+	else
+		i = ipcdoor_segment_pick(seg, wanted);
+	if (i >= 0)
+		seg->slots[i].reserved = true;
+	mutex_unlock(&seg->lock);
+	return i;
+}
+
+/* New pages for a slot that had an endpoint before; reserved, without the lock. */
 static int ipcdoor_segment_refresh_slot(struct ipcdoor_segment *seg, u32 i)
 {
 	u64 from = seg->slot_offset + i * seg->slot_bytes;
 
+	if (seg->slots[i].state == IPCDOOR_SLOT_EMPTY)
+		return 0;
 	ipcdoor_segment_release_pages(seg, from, from + seg->slot_bytes);
 	return ipcdoor_segment_populate(seg, from, from + seg->slot_bytes);
 }
@@ -406,23 +438,20 @@ int ipcdoor_segment_seat(struct ipcdoor_segment *seg, struct ipcdoor_endpoint *e
 	struct ipcdoor_slot *slot;
 	int err, i;
 
-	mutex_lock(&seg->lock);
-	err = -EPIPE;
-	if (seg->ended)
-		goto out;
-	err = -ENODEV;
-	if (seg->source_gone)
-		goto out;
-	i = ipcdoor_segment_pick(seg, wanted);
-	err = i;
+	i = ipcdoor_segment_reserve(seg, wanted);
 	if (i < 0)
-		goto out;
+		return i;
 	slot = &seg->slots[i];
-	if (slot->state != IPCDOOR_SLOT_EMPTY) {
-		err = ipcdoor_segment_refresh_slot(seg, i);
-		if (err)
-			goto out;
-	}
+	err = ipcdoor_segment_refresh_slot(seg, i);
+
+	mutex_lock(&seg->lock);
+	slot->reserved = false;
+	if (!err && seg->source_gone)
+		err = -ENODEV;
+	if (!err && seg->ended)
+		err = -EPIPE;
+	if (err)
+		goto out;
 
 	memset(ipcdoor_segment_slot_state(seg, i), 0, sizeof(struct ipcdoor_slot_state));
 	slot->generation = ipcdoor_generation_next(slot->generation);
@@ -436,9 +465,12 @@ int ipcdoor_segment_seat(struct ipcdoor_segment *seg, struct ipcdoor_endpoint *e
 	seg->live++;
 	ipcdoor_slot_publish(seg, i, state);
 	ipcdoor_segment_tell_others(seg, ep, IPCDOOR_PEER_JOINED);
-	err = 0;
 out:
 	mutex_unlock(&seg->lock);
+	/* it ended while the pages were made: nobody else gives them back */
+	if (err == -EPIPE || err == -ENODEV)
+		ipcdoor_segment_release_pages(seg, seg->slot_offset + i * seg->slot_bytes,
+					      seg->slot_offset + (i + 1) * seg->slot_bytes);
 	return err;
 }
 
@@ -460,16 +492,24 @@ int ipcdoor_segment_accept(struct ipcdoor_segment *seg, struct ipcdoor_endpoint 
 void ipcdoor_segment_unseat(struct ipcdoor_segment *seg, struct ipcdoor_endpoint *ep)
 {
 	struct ipcdoor_slot *slot = &seg->slots[ep->slot];
+	bool last;
 
 	mutex_lock(&seg->lock);
 	RCU_INIT_POINTER(slot->ep, NULL);
 	slot->generation = ipcdoor_generation_next(slot->generation);
 	ipcdoor_slot_publish(seg, ep->slot, IPCDOOR_SLOT_DEAD);
-	if (--seg->live)
-		ipcdoor_segment_tell_others(seg, ep, IPCDOOR_PEER_DIED);
-	else
+	last = !--seg->live;
+	if (last)
 		ipcdoor_segment_end(seg);
+	else
+		ipcdoor_segment_tell_others(seg, ep, IPCDOOR_PEER_DIED);
 	mutex_unlock(&seg->lock);
+	if (last) {
+		/* whoever is growing it gives back what came too late */
+		mutex_lock(&seg->grow_lock);
+		ipcdoor_segment_reclaim(seg);
+		mutex_unlock(&seg->grow_lock);
+	}
 	ipcdoor_endpoint_put(ep);
 }
 
@@ -544,45 +584,72 @@ int ipcdoor_segment_seal(struct ipcdoor_segment *seg, u32 add, u32 *seals)
 	return err;
 }
 
+static int ipcdoor_segment_may_grow(struct ipcdoor_segment *seg)
+{
+	int err = 0;
+
+	mutex_lock(&seg->lock);
+	if (seg->ended)
+		err = -EPIPE;
+	else if (seg->seals & IPCDOOR_SEAL_GROW)
+		err = -EPERM;
+	mutex_unlock(&seg->lock);
+	return err;
+}
+
+/* Under grow_lock alone, which nobody holds mmap_lock or seg->lock for. */
+static int ipcdoor_segment_add_data(struct ipcdoor_segment *seg, u64 data_bytes)
+{
+	u64 from = seg->data_offset + seg->data_bytes;
+	u64 added = data_bytes - seg->data_bytes;
+	int err;
+
+	err = ipcdoor_segment_may_grow(seg);
+	if (err)
+		return err;
+	err = ipcdoor_user_charge_bytes(seg->user, added);
+	if (err)
+		return err;
+	err = ipcdoor_segment_populate(seg, from, from + added);
+	if (err)
+		goto err_charge;
+
+	mutex_lock(&seg->lock);
+	if (seg->ended)
+		err = -EPIPE;
+	else if (seg->seals & IPCDOOR_SEAL_GROW)
+		err = -EPERM;
+	if (!err) {
+		seg->charged_bytes += added;
+		WRITE_ONCE(seg->data_bytes, data_bytes);
+		WRITE_ONCE(seg->state->data_bytes, data_bytes);
+		ipcdoor_segment_tell_others(seg, NULL, IPCDOOR_SEGMENT_CHANGED);
+	}
+	mutex_unlock(&seg->lock);
+	if (!err)
+		return 0;
+
+	ipcdoor_segment_release_pages(seg, from, from + added);
+err_charge:
+	ipcdoor_user_uncharge_bytes(seg->user, added);
+	return err;
+}
+
 int ipcdoor_segment_grow(struct ipcdoor_segment *seg, u64 data_bytes)
 {
-	u64 added;
-	int err;
+	int err = 0;
 
 	if (!PAGE_ALIGNED(data_bytes))
 		return -EINVAL;
 	if (data_bytes > seg->max_data_bytes)
 		return -EFBIG;
-
-	mutex_lock(&seg->lock);
-	err = -EINVAL;
+	if (mutex_lock_killable(&seg->grow_lock))
+		return -EINTR;
 	if (data_bytes < seg->data_bytes)
-		goto out;
-	err = 0;
-	if (data_bytes == seg->data_bytes)
-		goto out;
-	err = -EPERM;
-	if (seg->seals & IPCDOOR_SEAL_GROW)
-		goto out;
-	err = -EPIPE;
-	if (seg->ended)
-		goto out;
-	added = data_bytes - seg->data_bytes;
-	err = ipcdoor_user_charge_bytes(seg->user, added);
-	if (err)
-		goto out;
-	err = ipcdoor_segment_populate(seg, seg->data_offset + seg->data_bytes,
-				       seg->data_offset + data_bytes);
-	if (err) {
-		ipcdoor_user_uncharge_bytes(seg->user, added);
-		goto out;
-	}
-	seg->charged_bytes += added;
-	WRITE_ONCE(seg->data_bytes, data_bytes);
-	WRITE_ONCE(seg->state->data_bytes, data_bytes);
-	ipcdoor_segment_tell_others(seg, NULL, IPCDOOR_SEGMENT_CHANGED);
-out:
-	mutex_unlock(&seg->lock);
+		err = -EINVAL;
+	else if (data_bytes > seg->data_bytes)
+		err = ipcdoor_segment_add_data(seg, data_bytes);
+	mutex_unlock(&seg->grow_lock);
 	return err;
 }
 
@@ -599,4 +666,32 @@ void ipcdoor_segment_peer_info(struct ipcdoor_segment *seg, struct ipcdoor_peer_
 	info->gid = slot->pid ? from_kgid_munged(ns, slot->gid) : ~0U;
 	info->rights = slot->rights;
 	mutex_unlock(&seg->lock);
+}
+
+/* ---- init ---- */
+
+/* The kernel does not export the operations, so they are read off a new inode. */
+int ipcdoor_segments_init(void)
+{
+	struct inode *probe;
+	struct file *file;
+	int err;
+
+	file = shmem_file_setup("ipcdoor", 0, VM_NORESERVE);
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+	err = -ENOMEM;
+	probe = kzalloc(sizeof(*probe), GFP_KERNEL);
+	if (!probe)
+		goto out;
+	inode_init_once(probe);
+	err = inode_init_always(file_inode(file)->i_sb, probe);
+	if (!err) {
+		ipcdoor_no_open_fops = probe->i_fop;
+		__destroy_inode(probe);
+	}
+	kfree(probe);
+out:
+	fput(file);
+	return err;
 }

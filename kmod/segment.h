@@ -23,6 +23,7 @@ struct ipcdoor_user;
  * @ep: who sits there, with a reference; read under RCU, written under seg->lock
  * @state: IPCDOOR_SLOT_*
  * @generation: grows by one at each attachment and each death, never 0 after
+ * @reserved: somebody prepares its pages to sit down there
  * @pid, @uid, @gid, @rights: of the latest endpoint, for PEER_INFO
  *
  * All but @ep are protected by seg->lock.
@@ -31,6 +32,7 @@ struct ipcdoor_slot {
 	struct ipcdoor_endpoint __rcu *ep;
 	u32 state;
 	u32 generation;
+	bool reserved;
 	struct pid *pid;
 	kuid_t uid;
 	kgid_t gid;
@@ -43,11 +45,14 @@ struct ipcdoor_slot {
  * @lock: protects the slots, @seals, @live, @name, @ended, @source_gone and
  *	changes of @data_bytes.  Taken inside mmap_lock, so nothing under it may
  *	touch user memory.
+ * @grow_lock: one GROW, or the reclaim at the end, at a time; taken outside of
+ *	@lock, and never by whoever holds mmap_lock
  * @link: in the list of all segments, until it ended
  * @shm: the pages, STATE then SLOTs then DATA, at the offsets of mmap()
  * @state: STATE in the kernel's address space
  * @state_pages: what @state maps
- * @data_bytes: current size of DATA; read without @lock by faults
+ * @data_bytes: current size of DATA; changed under both locks, read without by
+ *	faults
  * @writable_maps: mappings of DATA that may be written
  * @live: endpoints seated and not dead
  * @ended: the last endpoint has died; pages and name are gone
@@ -59,6 +64,7 @@ struct ipcdoor_slot {
 struct ipcdoor_segment {
 	refcount_t refs;
 	struct mutex lock;	/* see above */
+	struct mutex grow_lock;	/* see above */
 	struct list_head link;
 
 	struct file *shm;
@@ -100,6 +106,8 @@ int ipcdoor_layout_check(struct ipcdoor_layout *layout);
 u64 ipcdoor_layout_bytes(const struct ipcdoor_layout *layout);
 
 u64 ipcdoor_segment_max_bytes(void);
+
+int ipcdoor_segments_init(void);
 
 /*
  * A segment without endpoints, its pages allocated and charged to the caller;

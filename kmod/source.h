@@ -18,10 +18,10 @@ struct ipcdoor_endpoint;
  * @setup: prepares ep->irq, zeroed, of a new endpoint; process context.  NULL:
  *	nothing to prepare, and then nothing to quiesce
  * @raise: starts one interrupt that calls ipcdoor_doorbell_interrupt(@ep) in
- *	hard interrupt context, on @cpu where the source can choose, and then
- *	drops the reference that the core took for it.  Called with ep->lock held
- *	and interrupts off, and not again before the handler ran.  An error means
- *	that no interrupt comes.  NULL: the ringer delivers by itself.
+ *	hard interrupt context, on @cpu where the source can choose; until then
+ *	the core keeps @ep.  Called with ep->lock held and interrupts off, and not
+ *	again before the handler ran.  An error means that no interrupt comes.
+ *	NULL: the ringer delivers by itself.
  * @quiesce: undoes @setup before the endpoint is freed; process context, no
  *	interrupt of it is under way
  */

@@ -29,7 +29,7 @@
 
 struct ipcdoor_edu {
 	void __iomem *bar;
-	struct llist_head rung;	/* endpoints by irq.msi_node, each with a reference */
+	struct llist_head rung;	/* endpoints by irq.msi_node */
 };
 
 static struct ipcdoor_edu __rcu *ipcdoor_edu;
@@ -41,10 +41,8 @@ static void ipcdoor_edu_deliver(struct ipcdoor_edu *edu)
 
 	list = llist_reverse_order(llist_del_all(&edu->rung));
 	/* the node is free for the next ring as soon as the handler has run */
-	llist_for_each_entry_safe(ep, next, list, irq.msi_node) {
+	llist_for_each_entry_safe(ep, next, list, irq.msi_node)
 		ipcdoor_doorbell_interrupt(ep);
-		ipcdoor_endpoint_put(ep);
-	}
 }
 
 static irqreturn_t ipcdoor_edu_irq(int irq, void *data)
@@ -140,7 +138,9 @@ static void ipcdoor_edu_remove(struct pci_dev *pdev)
 	synchronize_rcu();
 	free_irq(pci_irq_vector(pdev, 0), edu);
 	/* those whose interrupt was still to come; their endpoints are dead */
+	local_irq_disable();
 	ipcdoor_edu_deliver(edu);
+	local_irq_enable();
 	pci_free_irq_vectors(pdev);
 }
 

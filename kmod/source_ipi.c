@@ -22,7 +22,6 @@ static void ipcdoor_ipi_irq(struct irq_work *work)
 	struct ipcdoor_endpoint *ep = container_of(work, struct ipcdoor_endpoint, irq.ipi.work);
 
 	ipcdoor_doorbell_interrupt(ep);
-	ipcdoor_endpoint_put(ep);
 }
 
 static void ipcdoor_ipi_call(void *info)

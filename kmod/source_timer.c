@@ -17,7 +17,6 @@ static enum hrtimer_restart ipcdoor_timer_irq(struct hrtimer *timer)
 	struct ipcdoor_endpoint *ep = container_of(timer, struct ipcdoor_endpoint, irq.timer);
 
 	ipcdoor_doorbell_interrupt(ep);
-	ipcdoor_endpoint_put(ep);
 	return HRTIMER_NORESTART;
 }
 
