@@ -93,7 +93,7 @@ shell: kmod ## an interactive guest with the module loaded
 .PHONY: lint
 lint: ## static checks: shell, sparse, checkpatch, clang-format, clang-tidy
 	@tools/setup --lint
-	@tools/lint $(LINT)
+	@tools/lint $(STEPS)
 
 .PHONY: format
 format: ## put the C++ sources into the project's format
@@ -116,4 +116,4 @@ help: ## this list
 	@sed -nE 's/^([a-z][a-z -]*)::?[^=#]*## (.*)/  \1\t\2/p' Makefile */build.mk | sed 's/\$$(OUT)/$(OUT)/' | \
 		awk -F '\t' '{ printf "%-12s %s\n", $$1, $$2 }'
 	@echo
-	@echo "  variables: VARIANT=plain|asan|tsan K=KERNEL KDIR=HEADERS BUILD OUT PREFIX DESTDIR JOBS CI VERBOSE"
+	@echo "  variables: VARIANT=plain|asan|tsan K=KERNEL KDIR=HEADERS BUILD OUT PREFIX DESTDIR JOBS CI VERBOSE TESTS=SUITES STEPS=LINT-STEPS"
