@@ -88,8 +88,7 @@ static struct ipcdoor_endpoint *ipcdoor_take_seat(struct ipcdoor_segment *seg, u
 	if (!err)
 		err = ipcdoor_segment_seat(seg, ep, slot, IPCDOOR_SLOT_ALIVE);
 	if (err) {
-		ipcdoor_endpoint_die(ep);
-		ipcdoor_endpoint_put(ep);
+		ipcdoor_endpoint_drop(ep);
 		return ERR_PTR(err);
 	}
 	return ep;
@@ -130,8 +129,7 @@ static struct ipcdoor_endpoint *ipcdoor_create_segment(const struct ipcdoor_crea
 	if (!err && *create->name) {
 		err = ipcdoor_segment_name(seg, create->name, &access);
 		if (err) {
-			ipcdoor_endpoint_die(ep);
-			ipcdoor_endpoint_put(ep);
+			ipcdoor_endpoint_drop(ep);
 		}
 	}
 	ipcdoor_segment_put(seg);

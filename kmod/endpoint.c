@@ -2,7 +2,7 @@
 /*
  * The life of an endpoint.
  *
- * create -> seat -> (owner adopts) -> die -> last put -> free
+ * create -> (owner adopts) -> seat -> die -> drop -> last put -> free
  *
  * die() comes from the last close of its file, from the end of its owner's
  * address space, from a listener that closes on it, or from an unplugged source,
@@ -35,8 +35,6 @@ static void ipcdoor_endpoint_free(struct work_struct *work)
 		ep->source->quiesce(ep);
 	ipcdoor_doorbell_exit(ep);
 	ipcdoor_segment_put(ep->seg);
-	/* a dead endpoint counts for as long as somebody keeps its descriptor */
-	ipcdoor_user_uncharge_endpoint(ep->user);
 	ipcdoor_user_put(ep->user);
 	kfree(ep);
 	if (atomic_dec_and_test(&ipcdoor_endpoint_count))
@@ -96,6 +94,13 @@ void ipcdoor_endpoint_put(struct ipcdoor_endpoint *ep)
 {
 	if (refcount_dec_and_test(&ep->refs))
 		queue_rcu_work(ipcdoor_free_wq, &ep->free_work);
+}
+
+void ipcdoor_endpoint_drop(struct ipcdoor_endpoint *ep)
+{
+	ipcdoor_endpoint_die(ep);
+	ipcdoor_user_uncharge_endpoint(ep->user);
+	ipcdoor_endpoint_put(ep);
 }
 
 void ipcdoor_endpoint_fill_info(const struct ipcdoor_endpoint *ep,

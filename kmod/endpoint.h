@@ -121,6 +121,13 @@ struct ipcdoor_endpoint *ipcdoor_endpoint_create(struct ipcdoor_segment *seg, u3
  */
 void ipcdoor_endpoint_die(struct ipcdoor_endpoint *ep);
 
+/*
+ * Ends an endpoint that is in nobody's hands any more and drops the caller's
+ * reference.  Only now is it off its user's account: a dead endpoint counts for as
+ * long as somebody keeps its descriptor.
+ */
+void ipcdoor_endpoint_drop(struct ipcdoor_endpoint *ep);
+
 static inline bool ipcdoor_endpoint_died(const struct ipcdoor_endpoint *ep)
 {
 	return test_bit(0, &ep->died);

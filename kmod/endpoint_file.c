@@ -301,10 +301,7 @@ static __poll_t ipcdoor_endpoint_poll(struct file *file, poll_table *table)
 
 static int ipcdoor_endpoint_release(struct inode *inode, struct file *file)
 {
-	struct ipcdoor_endpoint *ep = file->private_data;
-
-	ipcdoor_endpoint_die(ep);
-	ipcdoor_endpoint_put(ep);
+	ipcdoor_endpoint_drop(file->private_data);
 	return 0;
 }
 
@@ -352,8 +349,7 @@ int ipcdoor_endpoint_file_install(int fd, struct ipcdoor_endpoint *ep, bool nonb
 	}
 	file = ipcdoor_endpoint_file(ep, nonblock);
 	if (IS_ERR(file)) {
-		ipcdoor_endpoint_die(ep);
-		ipcdoor_endpoint_put(ep);
+		ipcdoor_endpoint_drop(ep);
 		err = PTR_ERR(file);
 		goto err_fd;
 	}

@@ -120,8 +120,7 @@ void ipcdoor_listener_close(struct ipcdoor_listener *listener)
 
 	list_for_each_entry_safe(ep, next, &refused, queue_link) {
 		list_del_init(&ep->queue_link);
-		ipcdoor_endpoint_die(ep);
-		ipcdoor_endpoint_put(ep);
+		ipcdoor_endpoint_drop(ep);
 	}
 }
 
@@ -207,13 +206,6 @@ static int ipcdoor_listener_enqueue(struct ipcdoor_listener *listener,
 	return err;
 }
 
-/* Ends and drops an endpoint that is in nobody's hands. */
-static void ipcdoor_listener_discard(struct ipcdoor_endpoint *ep)
-{
-	ipcdoor_endpoint_die(ep);
-	ipcdoor_endpoint_put(ep);
-}
-
 static struct ipcdoor_endpoint *ipcdoor_listener_pair(struct ipcdoor_listener *listener,
 						      struct ipcdoor_segment *seg)
 {
@@ -226,7 +218,7 @@ static struct ipcdoor_endpoint *ipcdoor_listener_pair(struct ipcdoor_listener *l
 		return server;
 	client = ipcdoor_endpoint_create(seg, rights);
 	if (IS_ERR(client)) {
-		ipcdoor_listener_discard(server);
+		ipcdoor_endpoint_drop(server);
 		return client;
 	}
 	err = ipcdoor_owner_adopt(client);
@@ -237,8 +229,8 @@ static struct ipcdoor_endpoint *ipcdoor_listener_pair(struct ipcdoor_listener *l
 	if (!err)
 		err = ipcdoor_listener_enqueue(listener, server);
 	if (err) {
-		ipcdoor_listener_discard(client);
-		ipcdoor_listener_discard(server);
+		ipcdoor_endpoint_drop(client);
+		ipcdoor_endpoint_drop(server);
 		return ERR_PTR(err);
 	}
 	ipcdoor_endpoint_put(server);
@@ -317,7 +309,7 @@ struct ipcdoor_endpoint *ipcdoor_listener_accept(struct ipcdoor_listener *listen
 		}
 		/* its source was unplugged while it waited: the next one */
 		ipcdoor_owner_release(ep);
-		ipcdoor_endpoint_put(ep);
+		ipcdoor_endpoint_drop(ep);
 		ipcdoor_listener_give_back(listener);
 	}
 

@@ -133,10 +133,12 @@ static void ipcdoor_segment_unmap_state(struct ipcdoor_segment *seg)
 
 	if (seg->state)
 		vunmap(seg->state);
+	seg->state = NULL;
 	if (seg->state_pages)
 		for (i = 0; i < seg->state_bytes >> PAGE_SHIFT && seg->state_pages[i]; i++)
 			put_page(seg->state_pages[i]);
 	kfree(seg->state_pages);
+	seg->state_pages = NULL;
 }
 
 static int ipcdoor_segment_map_state(struct ipcdoor_segment *seg)
@@ -171,8 +173,8 @@ static int ipcdoor_segment_map_state(struct ipcdoor_segment *seg)
  * mapping of a file for a pair.  An O_PATH descriptor may hold the inode longer
  * than this module is loaded, so nothing of the module is put into it: it gets the
  * operations of an inode that nobody can open (through /proc), and no file type, so
- * that it cannot be truncated, punched or made of huge pages.  Its seals are sealed
- * by shmem_file_setup().
+ * that it cannot be truncated, punched or made of huge pages; its attributes are
+ * immutable, and shmem_file_setup() has sealed its seals.
  */
 static void ipcdoor_segment_close_inode(struct ipcdoor_segment *seg)
 {
@@ -180,6 +182,7 @@ static void ipcdoor_segment_close_inode(struct ipcdoor_segment *seg)
 
 	inode->i_fop = ipcdoor_no_open_fops;
 	inode->i_mode &= ~S_IFMT;
+	inode->i_flags |= S_IMMUTABLE;
 }
 
 /* ---- create and end ---- */
@@ -215,14 +218,15 @@ static void ipcdoor_segment_end(struct ipcdoor_segment *seg)
 }
 
 /*
- * After the end, without the lock.  STATE's pages stay, and stay charged, until the
- * shell is freed: the kernel maps them.
+ * After the end, without the lock.  Nobody writes STATE any more: only living
+ * endpoints and a segment that has not ended do.
  */
 static void ipcdoor_segment_reclaim(struct ipcdoor_segment *seg)
 {
+	ipcdoor_segment_unmap_state(seg);
 	ipcdoor_segment_release_pages(seg, 0, seg->data_offset + seg->max_data_bytes);
-	ipcdoor_user_uncharge_bytes(seg->user, seg->charged_bytes - seg->state_bytes);
-	seg->charged_bytes = seg->state_bytes;
+	ipcdoor_user_uncharge_bytes(seg->user, seg->charged_bytes);
+	seg->charged_bytes = 0;
 }
 
 struct ipcdoor_segment *ipcdoor_segment_create(const struct ipcdoor_layout *layout,
@@ -315,9 +319,7 @@ void ipcdoor_segment_put(struct ipcdoor_segment *seg)
 	}
 	for (i = 0; i < seg->nr_slots; i++)
 		put_pid(seg->slots[i].pid);
-	ipcdoor_segment_unmap_state(seg);
 	fput(seg->shm);
-	ipcdoor_user_uncharge_bytes(seg->user, seg->charged_bytes);
 	ipcdoor_user_put(seg->user);
 	mutex_destroy(&seg->grow_lock);
 	mutex_destroy(&seg->lock);
@@ -568,7 +570,9 @@ int ipcdoor_segment_seal(struct ipcdoor_segment *seg, u32 add, u32 *seals)
 		    IPCDOOR_SEAL_FUTURE_WRITE))
 		return -EINVAL;
 	mutex_lock(&seg->lock);
-	if (add && (seg->seals & IPCDOOR_SEAL_SEAL)) {
+	if (seg->ended) {
+		err = -ESHUTDOWN;
+	} else if (add && (seg->seals & IPCDOOR_SEAL_SEAL)) {
 		err = -EPERM;
 	} else if ((add & IPCDOOR_SEAL_WRITE) && atomic_read(&seg->writable_maps)) {
 		err = -EBUSY;
