@@ -2,6 +2,7 @@
 // LISTEN, CONNECT, ACCEPT.
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -336,4 +337,26 @@ TEST_CASE("clients from many processes are each served", "[uapi][connect][concur
     for (unsigned i = 0; i < clients; ++i)
         for (unsigned n = 0; n < 5; ++n) expected += 1000 * i + n;
     CHECK(sum == expected);
+}
+
+TEST_CASE("ACCEPT without a free descriptor leaves the connection in the queue",
+          "[uapi][accept]") {
+    child server([] {
+        const auto door = open_door();
+        const auto args = listen_args(fresh_name());
+        const auto listener = ipcdoor::test::listen(door, args);
+        const auto client = ipcdoor::test::connect(door, connect_args(args.name));
+        rlimit before{};
+        EXPECT_CHILD(::getrlimit(RLIMIT_NOFILE, &before) == 0);
+        const int lowest_free = ::dup(listener.get());
+        ::close(lowest_free);
+        const rlimit full{static_cast<rlim_t>(lowest_free), before.rlim_max};
+        EXPECT_CHILD(::setrlimit(RLIMIT_NOFILE, &full) == 0);
+        EXPECT_CHILD(try_accept(listener, 0) == -EMFILE);
+        EXPECT_CHILD(::setrlimit(RLIMIT_NOFILE, &before) == 0);
+        EXPECT_CHILD((poll_now(client.get()) & POLLHUP) == 0);
+        EXPECT_CHILD(try_accept(listener, 0) == 0);
+        return 0;
+    });
+    CHECK(server.wait().exited());
 }

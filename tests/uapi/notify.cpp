@@ -4,7 +4,9 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -306,4 +308,29 @@ TEST_CASE("BIND_SIGNAL refuses signals that cannot be bound", "[uapi][signal]") 
     CHECK(bind_signal(a, SIGUSR1, 0) == -EINVAL);
     CHECK(bind_signal(a, 64, bit(1)) == 0);
     CHECK(bind_signal(a, 0, 0) == 0);
+}
+
+TEST_CASE("a bound signal ends with the program that bound it", "[uapi][signal][attack]") {
+    const auto door = open_door();
+    const auto a = create(door);
+    ipcdoor_bind_signal args{};
+    args.signo = SIGUSR1;
+    args.mask = bit(5);
+    // It shares this memory, so it may bind; then it becomes another program, which
+    // might be one with more rights than whoever rings.
+    const pid_t pid = ::vfork();
+    if (pid == 0) {
+        if (::ioctl(a.get(), IPCDOOR_IOC_BIND_SIGNAL, &args) != 0) ::_exit(1);
+        ::execl("/bin/sh", "sh", "-c", "exec sleep 60", nullptr);
+        ::_exit(2);
+    }
+    REQUIRE(pid > 0);
+    wait_thread_asleep(pid, pid);
+    CHECK(ring(a, a.info.slot, 5) == 0);
+    int status = 0;
+    CHECK(::waitpid(pid, &status, WNOHANG) == 0);
+    ::kill(pid, SIGKILL);
+    REQUIRE(::waitpid(pid, &status, 0) == pid);
+    CHECK(WIFSIGNALED(status));
+    CHECK(WTERMSIG(status) == SIGKILL);
 }

@@ -133,3 +133,23 @@ TEST_CASE("a segment's size is bounded for everybody", "[uapi][quota]") {
     CHECK(refusal(door, IPCDOOR_IOC_CREATE, create_args("", 1 << 20)) == -EINVAL);
     CHECK(refusal(door, IPCDOOR_IOC_CREATE, create_args("", 1 << 19)) == 0);
 }
+
+TEST_CASE("a dead endpoint counts for as long as somebody keeps its descriptor",
+          "[uapi][quota]") {
+    const auto door = open_door();
+    auto user = child::as_user(user_uid, [&] {
+        const fd_channel passed;
+        child owner([&] {
+            passed.send(create(door).get());
+            return 0;
+        });
+        auto kept = passed.receive();
+        EXPECT_CHILD(owner.wait().exited());
+        EXPECT_CHILD(get_info(door).user_endpoints == 1);
+        EXPECT_CHILD(get_info(door).user_bytes == 0);
+        kept.reset();
+        EXPECT_CHILD(get_info(door).user_endpoints == 0);
+        return 0;
+    });
+    CHECK(user.wait().exited());
+}
