@@ -73,6 +73,8 @@ std::uint32_t source() {
     const char* name = std::getenv("IPCDOOR_TEST_SOURCE");
     if (name == nullptr || *name == '\0') return IPCDOOR_SOURCE_AUTO;
     const std::string wanted(name);
+    if ((wanted == "soft") != on_soft())
+        throw std::runtime_error("IPCDOOR_TEST_SOURCE=" + wanted + " does not go with IPCDOOR_URI");
     if (wanted == "soft" || wanted == "direct") return IPCDOOR_SOURCE_DIRECT;
     if (wanted == "msi") return IPCDOOR_SOURCE_MSI;
     if (wanted == "ipi") return IPCDOOR_SOURCE_IPI;
