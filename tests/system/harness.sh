@@ -112,7 +112,6 @@ background expect 121 "No such device" --module-args refuse=1 -- true
 background expect 122 "sysrq triggered crash" -- sh -c 'echo c > /proc/sysrq-trigger'
 background expect 122 "NULL pointer dereference" -- sh -c 'echo oops > /dev/ipcdoor0'
 background expect 124 "planted warning" -- sh -c 'echo warn > /dev/ipcdoor0'
-background expect 124 "scheduling while atomic" -- sh -c 'echo atomic > /dev/ipcdoor0'
 background expect 125 "can't unload" -- sh -c 'echo leak > /dev/ipcdoor0'
 background expect 0 "" -- sh -c 'sleep 60 > /dev/ipcdoor0 & sleep 0.1'
 wait
