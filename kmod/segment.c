@@ -588,17 +588,12 @@ int ipcdoor_segment_seal(struct ipcdoor_segment *seg, u32 add, u32 *seals)
 	return err;
 }
 
-static int ipcdoor_segment_may_grow(struct ipcdoor_segment *seg)
+static int ipcdoor_segment_may_grow(const struct ipcdoor_segment *seg)
 {
-	int err = 0;
-
-	mutex_lock(&seg->lock);
+	lockdep_assert_held(&seg->lock);
 	if (seg->ended)
-		err = -EPIPE;
-	else if (seg->seals & IPCDOOR_SEAL_GROW)
-		err = -EPERM;
-	mutex_unlock(&seg->lock);
-	return err;
+		return -EPIPE;
+	return seg->seals & IPCDOOR_SEAL_GROW ? -EPERM : 0;
 }
 
 /* Under grow_lock alone, which nobody holds mmap_lock or seg->lock for. */
@@ -608,7 +603,9 @@ static int ipcdoor_segment_add_data(struct ipcdoor_segment *seg, u64 data_bytes)
 	u64 added = data_bytes - seg->data_bytes;
 	int err;
 
+	mutex_lock(&seg->lock);
 	err = ipcdoor_segment_may_grow(seg);
+	mutex_unlock(&seg->lock);
 	if (err)
 		return err;
 	err = ipcdoor_user_charge_bytes(seg->user, added);
@@ -618,11 +615,9 @@ static int ipcdoor_segment_add_data(struct ipcdoor_segment *seg, u64 data_bytes)
 	if (err)
 		goto err_charge;
 
+	/* it may have ended or been sealed while the pages were made */
 	mutex_lock(&seg->lock);
-	if (seg->ended)
-		err = -EPIPE;
-	else if (seg->seals & IPCDOOR_SEAL_GROW)
-		err = -EPERM;
+	err = ipcdoor_segment_may_grow(seg);
 	if (!err) {
 		seg->charged_bytes += added;
 		WRITE_ONCE(seg->data_bytes, data_bytes);
