@@ -60,6 +60,7 @@ all: kmod userlib tools tests ## build everything (the default)
 -include userlib/build.mk
 -include tools/build.mk
 -include tests/build.mk
+-include $(sort $(wildcard tests/*/build.mk))
 
 .PHONY: setup
 setup: ## install the packages that are missing (the only step that needs root)
@@ -113,7 +114,7 @@ distclean: clean ## also remove results and the cached guest kernels
 
 .PHONY: help
 help: ## this list
-	@sed -nE 's/^([a-z][a-z -]*)::?[^=#]*## (.*)/  \1\t\2/p' Makefile */build.mk | sed 's/\$$(OUT)/$(OUT)/' | \
+	@sed -nE 's/^([a-z][a-z -]*)::?[^=#]*## (.*)/  \1\t\2/p' Makefile */build.mk $(wildcard */*/build.mk) | sed 's/\$$(OUT)/$(OUT)/' | \
 		awk -F '\t' '{ printf "%-12s %s\n", $$1, $$2 }'
 	@echo
 	@echo "  variables: VARIANT=plain|asan|tsan K=KERNEL KDIR=HEADERS BUILD OUT PREFIX DESTDIR JOBS CI VERBOSE TESTS=SUITES STEPS=LINT-STEPS"
