@@ -262,8 +262,7 @@ struct ipcdoor_segment *ipcdoor_segment_create(const struct ipcdoor_layout *layo
 		goto err_charge;
 	seg->charged_bytes = bytes;
 
-	seg->shm = shmem_file_setup("ipcdoor", seg->data_offset + seg->max_data_bytes,
-				    VM_NORESERVE);
+	seg->shm = ipcdoor_shmem_file_setup("ipcdoor", seg->data_offset + seg->max_data_bytes);
 	if (IS_ERR(seg->shm)) {
 		err = PTR_ERR(seg->shm);
 		goto err_file;
@@ -676,7 +675,7 @@ int ipcdoor_segments_init(void)
 	struct file *file;
 	int err;
 
-	file = shmem_file_setup("ipcdoor", 0, VM_NORESERVE);
+	file = ipcdoor_shmem_file_setup("ipcdoor", 0);
 	if (IS_ERR(file))
 		return PTR_ERR(file);
 	err = -ENOMEM;

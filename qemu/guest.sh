@@ -5,23 +5,25 @@
 readonly SETUP=120
 fail_setup() { die --status "$SETUP" "$@"; }
 
-kernel='' cpus='' memory=1024 icount=no device=edu module=yes module_file='' module_args='' append=''
+kernel='' cpus='' memory='' debug=no icount=no device=edu module=yes module_file='' module_args='' append=''
 adds=()
 
 guest_usage() {
     cat <<USAGE
   --kernel K            a kernel of qemu/kernels (default: the first one)
   --cpus N              virtual CPUs (default 2; 1 with --icount)
-  --memory MB           default 1024
+  --memory MB           default 1024, for a debug kernel 2048
   --icount              the guest's TSC counts instructions; one CPU, emulated
   --device edu|none     PCI device to add (default edu, the source of MSIs)
   --no-module           do not load the module
   --module FILE         load this .ko, not the one built for the kernel
   --module-args "A=B…"  module parameters
-  --append "ARG…"       kernel arguments
+  --append "ARG…"       kernel arguments; those of several are added up
   --add PATH[=GUEST]    put a file or directory into the guest, by default into
                         /host (which is in PATH and the working directory);
                         programs bring their shared libraries along
+
+Options in the variable IPCDOOR_GUEST come before those given here.
 USAGE
 }
 
@@ -46,10 +48,22 @@ guest_option() {
         --device) device=$2 ;;
         --module) module_file=$2 ;;
         --module-args) module_args=$2 ;;
-        --append) append=$2 ;;
+        --append) append="$append $2" ;;
         --add) adds+=(--add "$2") ;;
         *) consumed=0 ;;
     esac
+}
+
+# Those of IPCDOOR_GUEST, which are separated by blanks.
+guest_options_of_environment() {
+    local words=()
+    read -ra words <<< "${IPCDOOR_GUEST:-}"
+    set -- "${words[@]}"
+    while [ $# -gt 0 ]; do
+        guest_option "$@"
+        [ "$consumed" -gt 0 ] || fail_setup "IPCDOOR_GUEST: unknown option $1 (see --help)"
+        shift "$consumed"
+    done
 }
 
 positive() { [[ $2 =~ ^[1-9][0-9]*$ ]] || fail_setup "$1 is a positive number, not '$2'"; }
@@ -58,6 +72,10 @@ positive() { [[ $2 =~ ^[1-9][0-9]*$ ]] || fail_setup "$1 is a positive number, n
 resolve_guest() {
     if [ -z "$cpus" ]; then
         if [ "$icount" = yes ]; then cpus=1; else cpus=2; fi
+    fi
+    case $("$TOP/qemu/kernel" --config ${kernel:+"$kernel"}) in *debug*) debug=yes ;; esac
+    if [ -z "$memory" ]; then
+        if [ "$debug" = yes ]; then memory=2048; else memory=1024; fi
     fi
     positive --cpus "$cpus"
     positive --memory "$memory"

@@ -25,13 +25,15 @@ machine_arguments() {
     if [ "$device" != none ]; then qemu_arguments+=(-device "$device"); fi
 }
 
-# kernel_command_line ACCEL ICOUNT: prints it.
+# kernel_command_line ACCEL ICOUNT DEBUG: prints it.
 kernel_command_line() {
-    local accel=$1 icount=$2
+    local accel=$1 icount=$2 debug=$3
     # A guest that panics ends at once (-no-reboot): it must never hang, and an
     # oops is as good as a panic. A warning lets the guest go on, so that the
-    # command's own output is complete; the run fails by the console's text.
-    printf '%s' "console=ttyS0,115200 loglevel=7 panic=-1 oops=panic panic_on_warn=0 rdinit=/init"
+    # command's own output is complete; the run fails by the console's text. A
+    # debug kernel ends at the first report: what follows is not to be trusted.
+    printf '%s' "console=ttyS0,115200 loglevel=7 panic=-1 oops=panic rdinit=/init"
+    if [ "$debug" = yes ]; then printf '%s' " panic_on_warn=1"; else printf '%s' " panic_on_warn=0"; fi
     printf '%s' " nokaslr no_timer_check net.ifnames=0"
     if [ "$accel" = tcg ]; then
         # The emulated TSC is one counter for all CPUs; the kernel cannot know.
