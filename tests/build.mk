@@ -62,6 +62,13 @@ $(TESTS_SYSTEM): $(V)/tests/system/%: $(V)/obj/tests/system/src/%.o $(V)/obj/tes
 
 -include $(TESTS_OBJS:.o=.d)
 
+.PHONY: test-matrix test-debug
+test-matrix: tests ## the guest suites on every packaged kernel (K=… for some)
+	@tests/matrix $(or $(K),packaged)
+
+test-debug: tests ## the guest suites on the debug kernels, built on first use (K=… for some)
+	@tests/matrix $(or $(K),debug)
+
 .PHONY: storms
 storms: kmod $(TESTS_SYSTEM) ## the storms in full: 1,000 kills, ten million rings by each source
 	IPCDOOR_BUILD=$(abspath $(BUILD)) tests/system/kill-storm.sh

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// usage: ring_storm [RINGS]
+// usage: ring_storm [RINGS [--any-cpu]]
 //
-// Four threads on two CPUs ring together RINGS times (ten million), each a vector
+// Four threads on two CPUs (or wherever they are put, for CPUs that come and go) ring
+// together RINGS times (ten million), each a vector
 // of its own and by turns one that all four share. For each vector a waiter takes
 // what it is given, and one more thread looks at everything with its own books.
 // All counts must come out exact, and no waiter may be left asleep.
@@ -15,6 +16,7 @@
 #include <exception>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -42,8 +44,8 @@ void fail(tally& all, const char* what, int error) {
     ++all.failures;
 }
 
-void ring_all(const endpoint& from, unsigned index, std::uint64_t count, tally& all) {
-    if (!run_on_cpu(index % 2)) fail(all, "cannot run on CPU", static_cast<int>(index % 2));
+void ring_all(const endpoint& from, unsigned index, bool pinned, std::uint64_t count, tally& all) {
+    if (pinned && !run_on_cpu(index % 2)) fail(all, "cannot run on CPU", static_cast<int>(index % 2));
     for (std::uint64_t i = 0; i < count; ++i) {
         const unsigned vector = i % 4 == 3 ? shared_vector : 1 + index;
         const int error = ring(from, 1, vector, i);
@@ -76,7 +78,7 @@ void check(bool exact, const std::string& what) {
     if (!exact) throw std::runtime_error(what);
 }
 
-void storm(std::uint64_t rings) {
+void storm(std::uint64_t rings, bool pinned) {
     const auto door = open_door();
     const auto both = attached_pair(door);
     const auto state = map_state(both.a);
@@ -92,7 +94,7 @@ void storm(std::uint64_t rings) {
     threads.emplace_back([&] { take_all(both.b, shared_vector, ringers * shared_each, all); });
     threads.emplace_back([&] { observe_all(both.b, ringers * each, all); });
     for (unsigned i = 0; i < ringers; ++i)
-        threads.emplace_back([&, i] { ring_all(both.a, i, each, all); });
+        threads.emplace_back([&, i] { ring_all(both.a, i, pinned, each, all); });
     for (auto& thread : threads) thread.join();
     const double seconds = static_cast<double>(now_ns() - started) / 1e9;
 
@@ -120,8 +122,9 @@ void storm(std::uint64_t rings) {
 
 int main(int argc, char** argv) {
     const std::uint64_t rings = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 10'000'000;
-    if (rings < 16 || rings % 16 != 0) {
-        std::puts("usage: ring_storm [RINGS], a multiple of 16");
+    const bool any_cpu = argc == 3 && std::string_view(argv[2]) == "--any-cpu";
+    if (rings < 16 || rings % 16 != 0 || argc > (any_cpu ? 3 : 2)) {
+        std::puts("usage: ring_storm [RINGS [--any-cpu]], RINGS a multiple of 16");
         return 2;
     }
     if (cpu_count() < 2) {
@@ -129,7 +132,7 @@ int main(int argc, char** argv) {
         return 77;
     }
     try {
-        storm(rings);
+        storm(rings, !any_cpu);
     } catch (const std::exception& error) {
         std::printf("%s\n", error.what());
         return 1;

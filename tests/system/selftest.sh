@@ -1,0 +1,50 @@
+# shellcheck shell=bash
+# For the tests of the harness itself: a stand-in for the module that misbehaves on
+# demand (qemu/selftest), and what must become of it. Sourced; sets top, build, work
+# and misbehaving, the module's file.
+
+top=$(cd "$(dirname "$(realpath "${BASH_SOURCE[0]}")")/../.." && pwd)
+build=${IPCDOOR_BUILD:-$top/build}
+work=$(mktemp -d "${TMPDIR:-/tmp}/ipcdoor-selftest.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+
+build_misbehaving() {
+    local release kdir
+    read -r release _ kdir <<< "$("$top/qemu/kernel")"
+    misbehaving=$build/qemu-selftest/$release/ipcdoor.ko
+    mkdir -p "${misbehaving%/*}"
+    cp -u "$top"/qemu/selftest/* "${misbehaving%/*}"
+    "$top/kmod/make" "$kdir" "${misbehaving%/*}" > "$work/make.log" 2>&1 || { cat "$work/make.log"; exit 1; }
+}
+
+: > "$work/failures"
+fail() {
+    echo "FAILED: $*"
+    echo "$*" >> "$work/failures"
+}
+# Exits: with 0 if nothing failed.
+finish() { [ ! -s "$work/failures" ]; }
+
+# expect STATUS TEXT ARGUMENT…: qemu/run with the arguments exits with one of STATUS
+# (several with "|" between them), and what it writes to stderr contains TEXT.
+expect() {
+    local wanted=$1 text=$2 log status=0
+    shift 2
+    log=$(mktemp "$work/log.XXXXXX")
+    "$top/qemu/run" --module "$misbehaving" --timeout 120 "$@" > /dev/null 2> "$log" || status=$?
+    if [[ "|$wanted|" != *"|$status|"* ]] || { [ -n "$text" ] && ! grep -qF -- "$text" "$log"; }; then
+        fail "wanted exit status $wanted and \"$text\", got $status: $*"
+        sed 's/^/    /' "$log"
+    fi
+}
+
+# Two guests at a time.
+running=0
+background() {
+    "$@" &
+    running=$((running + 1))
+    if [ "$running" -ge 2 ]; then
+        wait -n
+        running=$((running - 1))
+    fi
+}
