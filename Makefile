@@ -40,8 +40,12 @@ WARN += -Wno-restrict -Wno-maybe-uninitialized
 else ifeq ($(VARIANT),tsan)
 SAN := -fsanitize=thread
 WARN += -Wno-restrict -Wno-maybe-uninitialized
+else ifeq ($(VARIANT),coverage)
+# Threads count together, and a child that ends by _exit() has counted as well.
+SAN := --coverage -fprofile-update=atomic -DIPCDOOR_COVERAGE
+OPT := -O0 -g
 else
-$(error VARIANT is plain, asan or tsan, not '$(VARIANT)')
+$(error VARIANT is plain, asan, tsan or coverage, not '$(VARIANT)')
 endif
 
 # For run and test: quiet (VERBOSE=1: not), and several jobs where the user has not
@@ -117,4 +121,4 @@ help: ## this list
 	@sed -nE 's/^([a-z][a-z -]*)::?[^=#]*## (.*)/  \1\t\2/p' Makefile */build.mk $(wildcard */*/build.mk) | sed 's/\$$(OUT)/$(OUT)/' | \
 		awk -F '\t' '{ printf "%-12s %s\n", $$1, $$2 }'
 	@echo
-	@echo "  variables: VARIANT=plain|asan|tsan K=KERNEL KDIR=HEADERS BUILD OUT PREFIX DESTDIR JOBS CI VERBOSE TESTS=SUITES STEPS=LINT-STEPS"
+	@echo "  variables: VARIANT=plain|asan|tsan|coverage K=KERNEL KDIR=HEADERS BUILD OUT PREFIX DESTDIR JOBS CI VERBOSE TESTS=SUITES STEPS=LINT-STEPS"

@@ -78,7 +78,7 @@ check_config() {
 # built_fetch NAME PACKAGE CONFIG: builds the kernel into the cache and sets release.
 # Minutes; the source's own make says what is wrong if anything is.
 built_fetch() {
-    local name=$1 series=${2#linux-source-} config=$3 tree build make started=$SECONDS
+    local name=$1 series=${2#linux-source-} config=$3 mark tree build make started=$SECONDS
     "$TOP/tools/setup" --kernels || exit "$SETUP_FAILED"
     tree=$(source_tree "$series")
     build=$CACHE/builds/$name
@@ -86,6 +86,7 @@ built_fetch() {
     make=(nice -n 5 make -C "$tree" "O=$build" ARCH=x86_64 "-j${JOBS:-$(nproc)}"
         KBUILD_BUILD_TIMESTAMP=2020-01-01 KBUILD_BUILD_USER=ipcdoor KBUILD_BUILD_HOST=guest)
     if [ "$(type -P gcc-12)" ]; then make+=(CC=gcc-12); fi
+    mark=$(built_mark "$config") # before it is built: a fragment may change meanwhile
     { fragments "$config"; echo "CONFIG_LOCALVERSION=\"-${name#*-}\""; } > "$build/fragments"
     rm -f "$build/.ipcdoor-mark"
     say "building kernel $name from ${tree##*/}: 5 to 15 minutes, once (log: $build/build.log)"
@@ -98,7 +99,7 @@ built_fetch() {
     cp "$build/vmlinux.symvers" "$build/Module.symvers"
     release=$(cat "$build/include/config/kernel.release")
     built_publish "$build" "$release"
-    built_mark "$config" > "$build/.ipcdoor-mark"
+    echo "$mark" > "$build/.ipcdoor-mark"
     say "built kernel $name ($release) in $((SECONDS - started)) s"
 }
 

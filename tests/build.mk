@@ -69,6 +69,10 @@ test-matrix: tests ## the guest suites on every packaged kernel (K=… for some)
 test-debug: tests ## the guest suites on the debug kernels, built on first use (K=… for some)
 	@tests/matrix $(or $(K),debug)
 
+.PHONY: coverage
+coverage: ## line and branch coverage of library and module; pages in $(OUT)/coverage
+	@tests/coverage
+
 .PHONY: storms
 storms: kmod $(TESTS_SYSTEM) ## the storms in full: 1,000 kills, ten million rings by each source
 	IPCDOOR_BUILD=$(abspath $(BUILD)) tests/system/kill-storm.sh

@@ -25,6 +25,10 @@
 #include <system_error>
 #include <thread>
 
+#ifdef IPCDOOR_COVERAGE
+#include <gcov.h>
+#endif
+
 namespace ipcdoor::test {
 
 namespace {
@@ -48,6 +52,9 @@ namespace {
         std::fprintf(stderr, "child %d: %s\n", ::getpid(), error.what());
     }
     std::fflush(nullptr);
+#ifdef IPCDOOR_COVERAGE
+    __gcov_dump();
+#endif
     ::_exit(code);
 }
 

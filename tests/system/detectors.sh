@@ -20,7 +20,6 @@ plant() {
 
 # Every debug kernel.
 plant inversion "possible circular locking dependency"
-plant nesting "Invalid wait context"
 plant atomic-sleep "sleeping function called from invalid context"
 plant refcount "refcount_t:"
 plant list "list_add double add"
@@ -32,6 +31,9 @@ case ,$config, in
         plant index "UBSAN: array-index-out-of-bounds"
         plant memory-leak "kmemleak: unreferenced object"
         plant active-object "ODEBUG: free active"
+        ;;
+    *,rt,*)
+        plant nesting "Invalid wait context"
         ;;
     *,kcsan,*)
         plant race "KCSAN: data-race in selftest_race"
