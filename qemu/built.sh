@@ -56,50 +56,48 @@ fragments() {
     done
 }
 
-# built_mark CONFIG: changes when a kernel of that config has to be built anew.
-built_mark() { { fragments "$1"; gcc --version | head -n 1; } | sha256sum | cut -c 1-16; }
+# built_mark CONFIG: tells kernels of different configs and compilers apart, which the
+# cache may hold side by side, for several trees use it.
+built_mark() { { fragments "$1"; gcc --version | head -n 1; } | sha256sum | cut -c 1-6; }
 
-# check_config CONFIG BUILD SYMBOLS: each wish was granted.
+# check_config BUILD SYMBOLS: each wish was granted.
 check_config() {
-    local symbol wanted bad=0
+    local build=$1 symbols=$2 symbol wanted bad=0
     while IFS='=' read -r symbol wanted; do
-        if ! grep -qx "$symbol" "$3"; then
+        if ! grep -qx "$symbol" "$symbols"; then
             progress "this series has no $symbol"
         elif [ "$wanted" = n ]; then
-            if grep -q "^$symbol=" "$2/.config"; then say "$symbol cannot be switched off"; bad=1; fi
-        elif ! grep -qx "$symbol=$wanted" "$2/.config"; then
-            say "$symbol=$wanted did not survive: $(grep -w "$symbol" "$2/.config" || echo "its dependencies are missing")"
+            if grep -q "^$symbol=" "$build/.config"; then say "$symbol cannot be switched off"; bad=1; fi
+        elif ! grep -qx "$symbol=$wanted" "$build/.config"; then
+            say "$symbol=$wanted did not survive: $(grep -w "$symbol" "$build/.config" || echo "its dependencies are missing")"
             bad=1
         fi
-    done < <(fragments "$1" | awk -F = '{ last[$1] = $2 } END { for (s in last) print s "=" last[s] }' | sort)
+    done < <(awk -F = '{ last[$1] = $2 } END { for (s in last) print s "=" last[s] }' "$build/fragments" | sort)
     [ "$bad" = 0 ] || die "qemu/configs asks for what this kernel cannot give"
 }
 
-# built_fetch NAME PACKAGE CONFIG: builds the kernel into the cache and sets release.
-# Minutes; the source's own make says what is wrong if anything is.
+# built_fetch NAME PACKAGE CONFIG MARK: builds the kernel into the cache and sets
+# release. Minutes; the source's own make says what is wrong if anything is.
 built_fetch() {
-    local name=$1 series=${2#linux-source-} config=$3 mark tree build make started=$SECONDS
+    local name=$1 series=${2#linux-source-} config=$3 mark=$4 tree build make started=$SECONDS
     "$TOP/tools/setup" --kernels || exit "$SETUP_FAILED"
     tree=$(source_tree "$series")
-    build=$CACHE/builds/$name
+    build=$CACHE/builds/$name-$mark
     mkdir -p "$build"
     make=(nice -n 5 make -C "$tree" "O=$build" ARCH=x86_64 "-j${JOBS:-$(nproc)}"
         KBUILD_BUILD_TIMESTAMP=2020-01-01 KBUILD_BUILD_USER=ipcdoor KBUILD_BUILD_HOST=guest)
     if [ "$(type -P gcc-12)" ]; then make+=(CC=gcc-12); fi
-    mark=$(built_mark "$config") # before it is built: a fragment may change meanwhile
-    { fragments "$config"; echo "CONFIG_LOCALVERSION=\"-${name#*-}\""; } > "$build/fragments"
-    rm -f "$build/.ipcdoor-mark"
+    { fragments "$config"; echo "CONFIG_LOCALVERSION=\"-${name#*-}-$mark\""; } > "$build/fragments"
     say "building kernel $name from ${tree##*/}: 5 to 15 minutes, once (log: $build/build.log)"
     "${make[@]}" KCONFIG_ALLCONFIG="$build/fragments" allnoconfig > "$build/build.log" 2>&1 ||
         { tail -n 20 "$build/build.log" >&2; die "kernel $name cannot be configured"; }
-    check_config "$config" "$build" "$tree/.ipcdoor-symbols"
+    check_config "$build" "$tree/.ipcdoor-symbols"
     "${make[@]}" bzImage modules_prepare >> "$build/build.log" 2>&1 ||
         { grep -E -B2 -A8 'error:|Error [0-9]' "$build/build.log" | tail -n 40 >&2; die "kernel $name does not build"; }
     # Its own modules are not wanted, so what they would see is what the kernel exports.
     cp "$build/vmlinux.symvers" "$build/Module.symvers"
     release=$(cat "$build/include/config/kernel.release")
     built_publish "$build" "$release"
-    echo "$mark" > "$build/.ipcdoor-mark"
     say "built kernel $name ($release) in $((SECONDS - started)) s"
 }
 
