@@ -16,6 +16,12 @@
  * (poll wake-ups, eventfd) is the second half; there it goes through an
  * irq_work that runs in a thread.  A bound signal is sent by the ringer itself
  * in process context, because the kernel fills si_pid and si_uid by `current`.
+ *
+ * What an ordinary user's ring may cost others: an interrupt that wakes a thread out
+ * of WAIT is paid for by that thread, which has to run and sleep again on that CPU
+ * before the next one.  Any other (it wakes nobody, pollers, or several threads at
+ * once) is paid for out of the user's budget of interrupt time, and where that is
+ * spent the ringer delivers by itself, as with the source `direct`.
  */
 #include <linux/eventfd.h>
 #include <linux/file.h>
@@ -27,9 +33,11 @@
 #include <linux/sched/task.h>
 #include <linux/slab.h>
 
+#include "budget.h"
 #include "compat.h"
 #include "doorbell.h"
 #include "endpoint.h"
+#include "quota.h"
 #include "segment.h"
 #include "source.h"
 
@@ -175,18 +183,31 @@ static void ipcdoor_notify_now(struct ipcdoor_endpoint *ep)
 	wake_up_interruptible_poll(&ep->wq, EPOLLIN | EPOLLPRI | EPOLLHUP);
 }
 
+/* In an interrupt, or in a thread in its place: nobody who caused it runs there. */
+static void ipcdoor_notify_on_account(struct ipcdoor_endpoint *ep)
+{
+	u64 begin_ns = ktime_get_ns();
+
+	ipcdoor_notify_now(ep);
+	WRITE_ONCE(ep->notify_ns, min_t(u64, ktime_get_ns() - begin_ns, U32_MAX));
+}
+
 static void ipcdoor_notify_work(struct irq_work *work)
 {
 	struct ipcdoor_endpoint *ep = container_of(work, struct ipcdoor_endpoint, notify_work);
 
-	ipcdoor_notify_now(ep);
+	ipcdoor_notify_on_account(ep);
 	ipcdoor_endpoint_put(ep);
 }
 
 static void ipcdoor_notify(struct ipcdoor_endpoint *ep)
 {
-	if (!IS_ENABLED(CONFIG_PREEMPT_RT) || !(in_hardirq() || irqs_disabled())) {
+	if (!in_hardirq() && !(IS_ENABLED(CONFIG_PREEMPT_RT) && irqs_disabled())) {
 		ipcdoor_notify_now(ep);
+		return;
+	}
+	if (!IS_ENABLED(CONFIG_PREEMPT_RT)) {
+		ipcdoor_notify_on_account(ep);
 		return;
 	}
 	/* it may be gone but for this interrupt; then there is nobody to tell */
@@ -398,8 +419,46 @@ static void ipcdoor_count_ring(struct ipcdoor_endpoint *ep, u32 vector, u64 valu
 	ipcdoor_count(&ep->state->rings, 1);
 }
 
+/*
+ * The interrupt wakes one thread, on the CPU that it comes on, and does nothing
+ * else: then there are no more of them than the scheduler lets that thread sleep.
+ * A thread waits for what is not yet pending, so its mask is enough to know.
+ */
+static inline bool ipcdoor_sleeper_pays(struct ipcdoor_endpoint *ep, u32 vector)
+{
+	const unsigned int *lands_on = ep->source->lands_on;
+	const struct ipcdoor_waiter *waiter;
+
+	lockdep_assert_held(&ep->lock);
+	if (ep->waiter_count != 1 || ipcdoor_notifies(ep))
+		return false;
+	if (lands_on && READ_ONCE(*lands_on) != ep->wait_cpu)
+		return false;
+	waiter = list_first_entry(&ep->waiters, struct ipcdoor_waiter, node);
+	return waiter->wait->mask & BIT_ULL(vector);
+}
+
+static noinline bool ipcdoor_ringer_pays(struct ipcdoor_endpoint *ep, struct ipcdoor_user *ringer)
+{
+	/* what the second half will take: probably as long as the last time */
+	u32 notify_ns = ipcdoor_notifies(ep) ? READ_ONCE(ep->notify_ns) : 0;
+	bool may = ipcdoor_budget_spend(ipcdoor_user_budget(ringer), ep->waiter_count, notify_ns);
+
+	if (!may)
+		ipcdoor_count(&ep->state->limited, 1);
+	return may;
+}
+
+static __always_inline bool ipcdoor_may_raise(struct ipcdoor_endpoint *ep, u32 vector,
+					      const struct ipcdoor_endpoint *from)
+{
+	return likely(!from->ringer) || ipcdoor_sleeper_pays(ep, vector) ||
+	       ipcdoor_ringer_pays(ep, from->ringer);
+}
+
 /* Returns whether the second half is wanted, once the lock is dropped. */
-static bool ipcdoor_start_delivery(struct ipcdoor_endpoint *ep, u32 vector)
+static bool ipcdoor_start_delivery(struct ipcdoor_endpoint *ep, u32 vector,
+				   const struct ipcdoor_endpoint *from)
 {
 	lockdep_assert_held(&ep->lock);
 	if (list_empty(&ep->waiters) && !ipcdoor_notifies(ep)) {
@@ -415,7 +474,7 @@ static bool ipcdoor_start_delivery(struct ipcdoor_endpoint *ep, u32 vector)
 		ep->ring_ns = ktime_get_ns();
 		ep->ring_cpu = raw_smp_processor_id();
 	}
-	if (!ep->source->raise)
+	if (!ep->source->raise || !ipcdoor_may_raise(ep, vector, from))
 		return ipcdoor_deliver(ep, ep->ring_ns);
 
 	/* when it fails the source was unplugged: the death that follows wakes all */
@@ -461,7 +520,7 @@ int ipcdoor_doorbell_ring(struct ipcdoor_endpoint *from, const struct ipcdoor_ri
 		err = -ESTALE;
 	} else {
 		ipcdoor_count_ring(to, ring->vector, ring->value);
-		notify = ipcdoor_start_delivery(to, ring->vector);
+		notify = ipcdoor_start_delivery(to, ring->vector, from);
 		after = notify || rcu_access_pointer(to->signal);
 		if (unlikely(after))
 			ipcdoor_endpoint_get(to);

@@ -35,6 +35,8 @@ static void ipcdoor_endpoint_free(struct work_struct *work)
 		ep->source->quiesce(ep);
 	ipcdoor_doorbell_exit(ep);
 	ipcdoor_segment_put(ep->seg);
+	if (ep->ringer)
+		ipcdoor_user_put(ep->ringer);
 	ipcdoor_user_put(ep->user);
 	kfree(ep);
 	if (atomic_dec_and_test(&ipcdoor_endpoint_count))

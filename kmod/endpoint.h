@@ -48,6 +48,7 @@ struct ipcdoor_user;
  *
  * @wq: pollers; lives as long as the endpoint, so longer than the file
  * @eventfd, @signal: read under RCU, replaced under @lock
+ * @notify_ns: how long the second half took last, in an interrupt
  * @notify_work: the second half where hard interrupts cannot do it (PREEMPT_RT)
  * @irq: the source's
  *
@@ -55,6 +56,8 @@ struct ipcdoor_user;
  * @mm: the address space that owns it; compared, never used.  NULL: pending
  * @owner, @owner_link: see owner.c
  * @user: who is charged for it
+ * @ringer: the owner's user, whose rings the budget of interrupt time limits; NULL:
+ *	nothing limits them.  Set by ipcdoor_owner_adopt()
  * @died: ipcdoor_endpoint_die() has begun
  */
 struct ipcdoor_endpoint {
@@ -78,6 +81,7 @@ struct ipcdoor_endpoint {
 	struct ipcdoor_slot_state *state;
 	struct mm_struct *mm;
 	struct ipcdoor_segment *seg;
+	struct ipcdoor_user *ringer;
 	u32 slot;
 	u32 generation;
 	u32 rights;
@@ -86,6 +90,7 @@ struct ipcdoor_endpoint {
 	struct wait_queue_head wq;
 	struct ipcdoor_binding __rcu *eventfd;
 	struct ipcdoor_binding __rcu *signal;
+	u32 notify_ns;
 
 	u64 rung[IPCDOOR_VECTORS];
 	u64 acked[IPCDOOR_VECTORS];

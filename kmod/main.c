@@ -11,6 +11,7 @@
 #include <linux/init.h>
 #include <linux/module.h>
 
+#include "budget.h"
 #include "chardev.h"
 #include "endpoint.h"
 #include "owner.h"
@@ -22,6 +23,7 @@ static int __init ipcdoor_init(void)
 {
 	int err;
 
+	ipcdoor_budget_calibrate();
 	err = ipcdoor_segments_init();
 	if (err)
 		return err;

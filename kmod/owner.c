@@ -8,12 +8,16 @@
  * There is one notifier for each address space, with a reference for each of
  * its endpoints.  owner->lock protects the list of endpoints; it is a leaf.
  */
+#include <linux/capability.h>
+#include <linux/cred.h>
+#include <linux/err.h>
 #include <linux/mmu_notifier.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 
 #include "endpoint.h"
 #include "owner.h"
+#include "quota.h"
 
 struct ipcdoor_owner {
 	struct mmu_notifier notifier;
@@ -74,15 +78,24 @@ static const struct mmu_notifier_ops ipcdoor_owner_ops = {
 
 int ipcdoor_owner_adopt(struct ipcdoor_endpoint *ep)
 {
+	struct ipcdoor_user *ringer = NULL;
 	struct mmu_notifier *notifier;
 	struct ipcdoor_owner *owner;
 
+	if (!capable(CAP_SYS_RESOURCE)) {
+		ringer = ipcdoor_user_get(current_euid());
+		if (IS_ERR(ringer))
+			return PTR_ERR(ringer);
+	}
 	notifier = mmu_notifier_get(&ipcdoor_owner_ops, current->mm);
 	if (IS_ERR(notifier)) {
+		if (ringer)
+			ipcdoor_user_put(ringer);
 		/* any signal interrupts it; nobody has seen anything yet */
 		return notifier == ERR_PTR(-EINTR) ? -ERESTARTNOINTR : PTR_ERR(notifier);
 	}
 	owner = container_of(notifier, struct ipcdoor_owner, notifier);
+	ep->ringer = ringer;
 	WRITE_ONCE(ep->mm, current->mm);
 	spin_lock(&owner->lock);
 	list_add(&ep->owner_link, &owner->endpoints);

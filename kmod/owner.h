@@ -6,8 +6,9 @@
 struct ipcdoor_endpoint;
 
 /*
- * Makes the calling process's address space the owner of @ep.  Process context,
- * no lock held (it takes mmap_lock).  -ENOMEM, -ERESTARTNOINTR.
+ * Makes the calling process's address space the owner of @ep, which rings on the
+ * account of its user, or without limit with CAP_SYS_RESOURCE.  Succeeds once for
+ * an endpoint.  Process context, no lock held (it takes mmap_lock).  -ENOMEM, -ERESTARTNOINTR.
  */
 int ipcdoor_owner_adopt(struct ipcdoor_endpoint *ep);
 

@@ -4,7 +4,8 @@
  * allocates them; these limits bound what one user can pin where there is none.
  *
  * A record exists while something refers to it.  ipcdoor_users_lock protects
- * the list and every record's counters; it is a leaf and never held long.
+ * the list and every record's counters; it is a leaf and never held long.  The
+ * budget of interrupt time has a lock of its own, for hard interrupts.
  */
 #include <linux/capability.h>
 #include <linux/list.h>
@@ -12,6 +13,7 @@
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 
+#include "budget.h"
 #include "quota.h"
 
 static ulong user_max_bytes = 256UL << 20;
@@ -28,6 +30,7 @@ struct ipcdoor_user {
 	u32 refs;
 	u32 endpoints;
 	u64 bytes;
+	struct ipcdoor_budget budget;
 };
 
 static LIST_HEAD(ipcdoor_users);
@@ -58,6 +61,7 @@ struct ipcdoor_user *ipcdoor_user_get(kuid_t uid)
 		user = fresh;
 		fresh = NULL;
 		user->uid = uid;
+		ipcdoor_budget_init(&user->budget);
 		list_add(&user->link, &ipcdoor_users);
 	}
 	user->refs++;
@@ -121,6 +125,11 @@ void ipcdoor_user_uncharge_endpoint(struct ipcdoor_user *user)
 	spin_lock(&ipcdoor_users_lock);
 	user->endpoints--;
 	spin_unlock(&ipcdoor_users_lock);
+}
+
+struct ipcdoor_budget *ipcdoor_user_budget(struct ipcdoor_user *user)
+{
+	return &user->budget;
 }
 
 void ipcdoor_user_usage(kuid_t uid, struct ipcdoor_usage *usage)

@@ -6,6 +6,7 @@
 #include <linux/types.h>
 #include <linux/uidgid.h>
 
+struct ipcdoor_budget;
 struct ipcdoor_user;
 
 /* Finds or makes the record of @uid; a reference. ERR_PTR(-ENOMEM). */
@@ -17,6 +18,9 @@ int ipcdoor_user_charge_bytes(struct ipcdoor_user *user, u64 bytes);
 void ipcdoor_user_uncharge_bytes(struct ipcdoor_user *user, u64 bytes);
 int ipcdoor_user_charge_endpoint(struct ipcdoor_user *user);
 void ipcdoor_user_uncharge_endpoint(struct ipcdoor_user *user);
+
+/* The user's interrupt time. */
+struct ipcdoor_budget *ipcdoor_user_budget(struct ipcdoor_user *user);
 
 struct ipcdoor_usage {
 	u64 bytes;

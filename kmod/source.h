@@ -22,6 +22,8 @@ struct ipcdoor_endpoint;
  *	the core keeps @ep.  Called with ep->lock held and interrupts off, and not
  *	again before the handler ran.  An error means that no interrupt comes.
  *	NULL: the ringer delivers by itself.
+ * @lands_on: the CPU that its interrupts come on, whatever @cpu says.  NULL: they
+ *	come where the receiver sleeps, or where the ringer runs
  * @quiesce: undoes @setup before the endpoint is freed; process context, no
  *	interrupt of it is under way
  */
@@ -31,6 +33,7 @@ struct ipcdoor_source {
 	u32 rank;
 	void (*setup)(struct ipcdoor_endpoint *ep);
 	int (*raise)(struct ipcdoor_endpoint *ep, unsigned int cpu);
+	const unsigned int *lands_on;
 	void (*quiesce)(struct ipcdoor_endpoint *ep);
 };
 

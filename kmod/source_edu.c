@@ -34,6 +34,9 @@ struct ipcdoor_edu {
 
 static struct ipcdoor_edu __rcu *ipcdoor_edu;
 
+/* of the last interrupt; the administrator may move it */
+static unsigned int ipcdoor_edu_cpu;
+
 static void ipcdoor_edu_deliver(struct ipcdoor_edu *edu)
 {
 	struct ipcdoor_endpoint *ep, *next;
@@ -49,6 +52,7 @@ static irqreturn_t ipcdoor_edu_irq(int irq, void *data)
 {
 	struct ipcdoor_edu *edu = data;
 
+	WRITE_ONCE(ipcdoor_edu_cpu, smp_processor_id());
 	/* acknowledge first: whoever is added after this raises anew */
 	writel(EDU_IRQ_DOORBELL, edu->bar + EDU_REG_IRQ_ACK);
 	ipcdoor_edu_deliver(edu);
@@ -77,6 +81,7 @@ static const struct ipcdoor_source ipcdoor_source_msi = {
 	.id = IPCDOOR_SOURCE_MSI,
 	.rank = 3,
 	.raise = ipcdoor_edu_raise,
+	.lands_on = &ipcdoor_edu_cpu,
 };
 
 static int ipcdoor_edu_probe(struct pci_dev *pdev, const struct pci_device_id *id)

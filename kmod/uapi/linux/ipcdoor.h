@@ -374,7 +374,8 @@ struct ipcdoor_slot_state {
 	__u64 spurious;		/* waiters that woke and found nothing */
 	__u64 timeouts;		/* waits that reached their deadline */
 	__u64 waits;		/* waits that slept */
-	__u64 pad[6];
+	__u64 limited;		/* deliveries without one: the ringer's user had spent its share */
+	__u64 pad[5];
 	__u64 rung[IPCDOOR_VECTORS];
 	struct ipcdoor_stamps stamps;
 	__u64 pad2[42];
