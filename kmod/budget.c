@@ -38,10 +38,10 @@ static const struct kernel_param_ops ipcdoor_percent_ops = {
 	.get = param_get_uint,
 };
 
-static uint user_max_interrupt_percent = 10;
+static uint user_max_interrupt_percent = 5;
 module_param_cb(user_max_interrupt_percent, &ipcdoor_percent_ops,
 		&user_max_interrupt_percent, 0644);
-MODULE_PARM_DESC(user_max_interrupt_percent, "share of one CPU's time that one user's rings may take in interrupts that no sleeping thread pays for, 0: no limit (default 10)");
+MODULE_PARM_DESC(user_max_interrupt_percent, "share of one CPU's time that one user's rings may take in interrupts that no sleeping thread pays for, 0: no limit (default 5)");
 
 static uint interrupt_ns;
 module_param(interrupt_ns, uint, 0444);
