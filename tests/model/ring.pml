@@ -745,17 +745,15 @@ proctype caller()
 
 	do
 	:: c_number[1] < ROUNDS ->
-		do
-		:: p_number[0] % (MESSAGES + 1) < MESSAGES ->
-			put(0);
+		put(0);
+		if
+		:: p_number[0] % (MESSAGES + 1) == 0 -> take(1, 0)
+		:: else ->
 			if
 			:: owed -> ring_for_data(0)
 			:: else
 			fi
-		:: else -> break
-		od;
-		put(0);
-		take(1, 0)
+		fi
 	:: else -> break
 	od
 }
