@@ -40,6 +40,20 @@ TEST_CASE("a call returns the reply to it", "[call]") {
     CHECK(client.stats().late_replies == 0);
 }
 
+TEST_CASE("a spinning caller rings before it spins", "[call]") {
+    auto ends = connected_pair(channel_slot_bytes(8192));
+    channel server(std::move(ends.first));
+    channel client(std::move(ends.second), {.spin_ns = 30'000'000'000});
+    std::thread service_thread([&] { echo(server); });
+    // It sleeps, so that nothing but a ring gets it going.
+    while (server.stats().waits == 0) std::this_thread::sleep_for(1ms);
+    CHECK(client.call("request", soon).text() == "request");
+    // The reply came while it spun: it did not have to sleep.
+    CHECK(client.stats().waits == 0);
+    client.send("stop", soon);
+    service_thread.join();
+}
+
 TEST_CASE("replies in any order reach their callers", "[call]") {
     auto ends = channel_pair();
     auto& server = ends.first;

@@ -478,7 +478,11 @@ private:
                 continue;
             }
             if (drained) throw_dead();
-            if (block && spin(lock)) continue;
+            if (block && spin_ns_ != 0) {
+                // Who sleeps for what is owed cannot answer while this one spins.
+                if (std::exchange(owed, false)) ring_for_data();
+                if (spin(lock)) continue;
+            }
             if (!in_->arm()) continue;
             lock.unlock();
             const int waited =
@@ -501,7 +505,6 @@ private:
 
     // Looks for a record for spin_ns; the others may come and go meanwhile.
     bool spin(std::unique_lock<std::mutex>& lock) {
-        if (spin_ns_ == 0) return false;
         lock.unlock();
         const std::uint64_t end = ipcdoor_deadline_ns(spin_ns_);
         bool found = false;
