@@ -94,6 +94,12 @@ struct ipcdoor_slot_state *ipcdoor_segment_slot_state(struct ipcdoor_segment *se
 
 /* ---- pages ---- */
 
+/* No memory for an inode or a page is -ENOSPC there, which to our callers is no slot. */
+static int ipcdoor_shmem_error(int err)
+{
+	return err == -ENOSPC ? -ENOMEM : err;
+}
+
 static void ipcdoor_segment_release_pages(struct ipcdoor_segment *seg, u64 from, u64 to)
 {
 	if (from < to)
@@ -112,7 +118,7 @@ static int ipcdoor_segment_populate(struct ipcdoor_segment *seg, u64 from, u64 t
 		if (fatal_signal_pending(current))
 			goto err_pages;
 		page = shmem_read_mapping_page(seg->shm->f_mapping, offset >> PAGE_SHIFT);
-		err = PTR_ERR_OR_ZERO(page);
+		err = ipcdoor_shmem_error(PTR_ERR_OR_ZERO(page));
 		if (err)
 			goto err_pages;
 		/* a clean page would be dropped under memory pressure */
@@ -264,7 +270,7 @@ struct ipcdoor_segment *ipcdoor_segment_create(const struct ipcdoor_layout *layo
 
 	seg->shm = ipcdoor_shmem_file_setup("ipcdoor", seg->data_offset + seg->max_data_bytes);
 	if (IS_ERR(seg->shm)) {
-		err = PTR_ERR(seg->shm);
+		err = ipcdoor_shmem_error(PTR_ERR(seg->shm));
 		goto err_file;
 	}
 	ipcdoor_segment_close_inode(seg);
@@ -677,7 +683,7 @@ int ipcdoor_segments_init(void)
 
 	file = ipcdoor_shmem_file_setup("ipcdoor", 0);
 	if (IS_ERR(file))
-		return PTR_ERR(file);
+		return ipcdoor_shmem_error(PTR_ERR(file));
 	err = -ENOMEM;
 	probe = kzalloc(sizeof(*probe), GFP_KERNEL);
 	if (!probe)
