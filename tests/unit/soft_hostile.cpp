@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -14,6 +15,8 @@
 #include <string>
 #include <thread>
 #include <vector>
+
+#include <ipcdoor/message.hpp>
 
 #include "../userlib/src/soft_layout.h"
 #include "../userlib/src/soft_slot.h"
@@ -305,6 +308,50 @@ TEST_CASE("A peer that writes nonsense into its pages harms its own rings only",
         CHECK(own.data()[page - 1] == std::byte{0});
     }
     CHECK(own.peer_info(1).state == IPCDOOR_SLOT_ALIVE);
+}
+
+TEST_CASE("A signal that a peer wants with a message and cannot get is not the sender's trouble",
+          "[soft][hostile]") {
+    const soft_room room;
+    ipcdoor::door door = room.door();
+    ipcdoor::listener listener = door.listen("victim", {.slot_bytes = page, .data_bytes = page});
+    raw_client client(room);
+    ipcdoor::endpoint own = listener.accept(60s);
+    // All rings of the victim's are to queue a signal here, where none can be queued.
+    sigset_t blocked;
+    sigset_t before;
+    sigemptyset(&blocked);
+    sigaddset(&blocked, SIGRTMIN);
+    REQUIRE(::pthread_sigmask(SIG_BLOCK, &blocked, &before) == 0);
+    rlimit limit{};
+    REQUIRE(::getrlimit(RLIMIT_SIGPENDING, &limit) == 0);
+    const rlimit none{0, limit.rlim_max};
+    REQUIRE(::setrlimit(RLIMIT_SIGPENDING, &none) == 0);
+    soft::control& head = client.told.pages.own_head();
+    head.signal_number = static_cast<std::uint32_t>(SIGRTMIN);
+    head.signal_thread = static_cast<std::uint32_t>(::gettid());
+    head.signal_mask = ~0ULL;
+    // Its slot as a ring with one message, and it sleeps for the answers.
+    auto& peer = *static_cast<ipcdoor::ring_slot*>(client.told.pages.memory());
+    ipcdoor::init_ring_slot(&peer, page);
+    ipcdoor::detail::header_word(ipcdoor::ring_data(static_cast<void*>(&peer))) =
+        ipcdoor::detail::pack_record(8, 1, 0);
+    peer.output.tail = 16;
+    peer.output.armed = 8;
+    peer.input.armed = 1;
+
+    CHECK(error_of([&] { own.ring(1, 5); }) == EAGAIN);  // there it is the ringer's to know
+    std::optional<ipcdoor::channel> channel;
+    CHECK(error_of([&] { channel.emplace(std::move(own)); }) == 0);
+    if (channel) {
+        CHECK(error_of([&] { channel->send("hello", 60s); }) == 0);
+        CHECK(error_of([&] { CHECK(channel->receive(60s).size() == 8); }) == 0);
+        peer.input.armed = peer.input.armed + 1;
+        CHECK(error_of([&] { (void)channel->call("question", 0s); }) == ETIMEDOUT);
+        CHECK(channel->stats().doorbells == 4);  // hello, data, space, data
+    }
+    CHECK(::setrlimit(RLIMIT_SIGPENDING, &limit) == 0);
+    CHECK(::pthread_sigmask(SIG_SETMASK, &before, nullptr) == 0);
 }
 
 TEST_CASE("A segment's members take no newcomer's word for what it is", "[soft][hostile]") {

@@ -244,8 +244,9 @@ int ipcdoor_bind_eventfd(ipcdoor_endpoint *endpoint, int fd, uint64_t mask);
 /*
  * Sends the calling thread signal `signo` at each ring of a vector in `mask`,
  * with si_value and the ringer's si_pid and si_uid; 0 unbinds. On soft: the
- * ringer must have kill(2)'s permission, and -EOPNOTSUPP comes for a ring
- * where it has not.
+ * ringer must have kill(2)'s permission: for a ring -EOPNOTSUPP comes where it
+ * has not, -EAGAIN where the receiver's queue of signals is full. Such a ring
+ * was counted all the same.
  */
 int ipcdoor_bind_signal(ipcdoor_endpoint *endpoint, int signo, uint64_t mask);
 

@@ -61,7 +61,9 @@ static_assert(ring_pulse_offset + sizeof(pulse_slot) <= ring_data_offset);
 //
 // Threads: any number may send and receive at once.
 // Errors, as ipcdoor::error: EPIPE the peer is dead (receiving: and no pulse is
-// left), EPROTO its slot is malformed, ETIMEDOUT, EINVAL not a connection.
+// left), EPROTO its slot is malformed, ETIMEDOUT, EINVAL not a connection; and on
+// soft: EAGAIN or EOPNOTSUPP where the pulse was sent, but not the signal that the
+// peer bound to it.
 class pulse_port {
 public:
     explicit pulse_port(endpoint& end) : endpoint_(end.get()) {

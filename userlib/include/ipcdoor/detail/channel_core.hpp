@@ -244,7 +244,14 @@ private:
 
     int ring(std::uint32_t vector) noexcept {
         stats_.doorbells.fetch_add(1, std::memory_order_relaxed);
-        return ipcdoor_ring(endpoint_, peer_, 0, vector, 0);
+        const int rung = ipcdoor_ring(endpoint_, peer_, 0, vector, 0);
+        return lacks_only_signal(rung) ? 0 : rung;
+    }
+
+    // Counted, but a signal that the peer wants with it could not be sent (soft:):
+    // that is the peer's affair, and no reason to fail here.
+    static bool lacks_only_signal(int rung) noexcept {
+        return rung == -EAGAIN || rung == -EOPNOTSUPP;
     }
 
     // For those who receive next: a death is noted, and told once everything that
@@ -267,7 +274,7 @@ private:
             stats_.doorbells.fetch_add(1, std::memory_order_relaxed);
             waited =
                 ipcdoor_ring_wait(endpoint_, peer_, 0, data_vector, 0, mask, deadline_ns, nullptr);
-            if (waited != -EINTR) return waited;
+            if (waited != -EINTR && !lacks_only_signal(waited)) return waited;
         }
         do {
             waited = ipcdoor_wait(endpoint_, mask, deadline_ns, nullptr);
