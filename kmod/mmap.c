@@ -25,21 +25,25 @@ static bool ipcdoor_in_data(const struct ipcdoor_segment *seg, const struct vm_a
 	return (u64)vma->vm_pgoff << PAGE_SHIFT >= seg->data_offset;
 }
 
-/* Mappings of DATA that may be written, for SEAL_WRITE. */
+/*
+ * Mappings of DATA that may be written are counted, for SEAL_WRITE.  Which ones
+ * they are is marked when they are made: a split that fails half-way closes a VMA
+ * whose offset is 0.
+ */
 static void ipcdoor_vm_open(struct vm_area_struct *vma)
 {
-	struct ipcdoor_endpoint *ep = vma->vm_file->private_data;
+	struct ipcdoor_segment *seg = vma->vm_private_data;
 
-	if ((vma->vm_flags & VM_MAYWRITE) && ipcdoor_in_data(ep->seg, vma))
-		atomic_inc(&ep->seg->writable_maps);
+	if (seg)
+		atomic_inc(&seg->writable_maps);
 }
 
 static void ipcdoor_vm_close(struct vm_area_struct *vma)
 {
-	struct ipcdoor_endpoint *ep = vma->vm_file->private_data;
+	struct ipcdoor_segment *seg = vma->vm_private_data;
 
-	if ((vma->vm_flags & VM_MAYWRITE) && ipcdoor_in_data(ep->seg, vma))
-		atomic_dec(&ep->seg->writable_maps);
+	if (seg)
+		atomic_dec(&seg->writable_maps);
 }
 
 static vm_fault_t ipcdoor_vm_fault(struct vm_fault *vmf)
@@ -126,6 +130,7 @@ int ipcdoor_mmap(struct file *file, struct vm_area_struct *vma)
 		ipcdoor_vm_flags_mod(vma, VM_DONTEXPAND | VM_DONTCOPY,
 				     VM_MAYEXEC | (may_write ? 0 : VM_MAYWRITE));
 		vma->vm_ops = &ipcdoor_vm_ops;
+		vma->vm_private_data = may_write && ipcdoor_in_data(ep->seg, vma) ? ep->seg : NULL;
 		ipcdoor_vm_open(vma);
 	}
 	mutex_unlock(&ep->seg->lock);
