@@ -12,8 +12,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <charconv>
 #include <cstdio>
-#include <cstdlib>
+#include <cstring>
 #include <exception>
 #include <random>
 #include <stdexcept>
@@ -30,6 +31,8 @@ using random_engine = std::minstd_rand;
 
 constexpr std::chrono::milliseconds told_deadline{20'000};
 constexpr int rw = PROT_READ | PROT_WRITE;
+
+constexpr unsigned progress_step = 1000;
 
 // How a survivor ends.
 constexpr int told = 0;
@@ -241,12 +244,24 @@ void check_nothing_left(const unique_fd& door, const ipcdoor_info& before, std::
     if (open_fd_count() != fds) throw std::runtime_error("descriptors left behind");
 }
 
+// False where the text is no number.
+bool parse(const char* text, unsigned& number) {
+    const auto end = text + std::strlen(text);
+    const auto parsed = std::from_chars(text, end, number);
+    return parsed.ec == std::errc() && parsed.ptr == end;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-    const unsigned rounds = argc > 1 ? static_cast<unsigned>(std::atoi(argv[1])) : 1000;
-    const unsigned seed =
-        argc > 2 ? static_cast<unsigned>(std::atoi(argv[2])) : std::random_device{}();
+    unsigned rounds = 1000;
+    unsigned seed = std::random_device{}();
+    if (argc > 3 || (argc > 1 && (!parse(argv[1], rounds) || rounds == 0)) ||
+        (argc > 2 && !parse(argv[2], seed))) {
+        std::puts("usage: kill_storm [ROUNDS [SEED]]");
+        return 2;
+    }
+    std::printf("seed %u\n", seed);
     // The victims' children are ours to reap.
     ::prctl(PR_SET_CHILD_SUBREAPER, 1);
     std::setvbuf(stdout, nullptr, _IOLBF, 0);
@@ -269,6 +284,9 @@ int main(int argc, char** argv) {
             round.name = fresh_name();
             met += run_round(round, random) ? 1 : 0;
             check_nothing_left(door, before, fds);
+            if (i % progress_step == 0)
+                std::printf("%u of %u kills, %.1f s\n", i, rounds,
+                            static_cast<double>(now_ns() - started) / 1e9);
         }
         const double seconds = static_cast<double>(now_ns() - started) / 1e9;
         std::printf(
