@@ -64,7 +64,7 @@ all: kmod userlib tools tests ## build everything (the default)
 -include userlib/build.mk
 -include tools/build.mk
 -include tests/build.mk
--include $(sort $(wildcard tests/*/build.mk))
+-include $(sort $(wildcard tests/*/build.mk tests/*/*/build.mk))
 
 .PHONY: setup
 setup: ## install the packages that are missing (the only step that needs root)
@@ -87,8 +87,8 @@ test: ## run all tests: natively, under sanitizers, and in guests
 	@tools/setup
 	@echo "building: plain, asan, tsan"
 	$(SUBMAKE) all
-	$(SUBMAKE) VARIANT=asan $(BUILD)/asan/tests/unit $(BUILD)/asan/tests/lib
-	$(SUBMAKE) VARIANT=tsan $(BUILD)/tsan/tests/unit $(BUILD)/tsan/tests/lib
+	$(SUBMAKE) VARIANT=asan $(BUILD)/asan/tests/unit $(BUILD)/asan/tests/corpus $(BUILD)/asan/tests/lib
+	$(SUBMAKE) VARIANT=tsan $(BUILD)/tsan/tests/unit $(BUILD)/tsan/tests/corpus $(BUILD)/tsan/tests/lib
 	@tests/run $(if $(K),--kernel $(K)) $(TESTS)
 
 .PHONY: shell
@@ -118,7 +118,7 @@ distclean: clean ## also remove results and the cached guest kernels
 
 .PHONY: help
 help: ## this list
-	@sed -nE 's/^([a-z][a-z -]*)::?[^=#]*## (.*)/  \1\t\2/p' Makefile */build.mk $(wildcard */*/build.mk) | sed 's/\$$(OUT)/$(OUT)/' | \
+	@sed -nE 's/^([a-z][a-z -]*)::?[^=#]*## (.*)/  \1\t\2/p' Makefile */build.mk $(wildcard */*/build.mk */*/*/build.mk) | sed 's/\$$(OUT)/$(OUT)/' | \
 		awk -F '\t' '{ printf "%-12s %s\n", $$1, $$2 }'
 	@echo
 	@echo "  variables: VARIANT=plain|asan|tsan|coverage K=KERNEL KDIR=HEADERS BUILD OUT PREFIX DESTDIR JOBS CI VERBOSE TESTS=SUITES STEPS=LINT-STEPS"

@@ -1,0 +1,535 @@
+// SPDX-License-Identifier: MIT
+#include "fuzz/library/flip_victims.hpp"
+
+#include <sys/socket.h>
+
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <climits>
+#include <cstring>
+#include <optional>
+#include <thread>
+
+#include <ipcdoor/message.hpp>
+#include <ipcdoor/signal.hpp>
+
+#include "../userlib/src/soft_endpoint.h"
+#include "fuzz/library/check.hpp"
+#include "fuzz/library/scripted_endpoint.hpp"
+#include "fuzz/library/soft_props.hpp"
+#include "fuzz/library/window.hpp"
+
+namespace ipcdoor::fuzz {
+
+namespace {
+
+// The library reads payloads with plain loads, as it may: it checks nothing in
+// them. TSan would call each of those a race, so under it only words are flipped.
+#if defined(__SANITIZE_THREAD__)
+constexpr bool flips_data = false;
+#else
+constexpr bool flips_data = true;
+#endif
+
+constexpr std::uint64_t past_ns = 1;
+
+std::uint64_t wrong_word(random_bits& random, std::uint64_t now, std::uint64_t span) {
+    switch (random.below(12)) {
+        case 0: return 0;
+        case 1: return ~std::uint64_t{0};
+        case 2: return now + 1;
+        case 3: return now - 1;
+        case 4: return now + 8;
+        case 5: return now - 8;
+        case 6: return now + span;
+        case 7: return now - span;
+        case 8: return now + span + 8;
+        case 9: return now ^ std::uint64_t{1} << 63;
+        case 10: return random.below(1 << 16);
+        default: return random.next();
+    }
+}
+
+void store(shared_u64& word, std::uint64_t value) { word.store(value, std::memory_order_relaxed); }
+std::uint64_t load(const shared_u64& word) { return word.load(std::memory_order_relaxed); }
+
+// A producer's words; `head` is what its consumer published. What a word holds at any
+// moment is what was stored last, so most stores are plausible.
+void flip_producer(random_bits& random, ring_slot& slot, const shared_u64& head,
+                   std::uint64_t capacity) {
+    std::byte* const data = ring_data(static_cast<void*>(&slot));
+    const std::uint64_t at = load(head);
+    const std::uint64_t where = random.below(4) == 0 ? 0 : at % capacity & ~std::uint64_t{7};
+    const std::uint64_t choice = random.below(flips_data ? 64 : 20);
+    if (choice == 0) {
+        store(slot.output.tail, wrong_word(random, load(slot.output.tail), capacity));
+    } else if (choice == 1) {
+        store(slot.output.armed, wrong_word(random, at, capacity));
+    } else if (choice < 5) {
+        store(slot.output.armed, at + 8 * random.below(8));
+    } else if (choice < 20) {
+        store(slot.output.tail, at + 8 * random.below(capacity / 8 + 1));
+    } else if (choice == 20) {
+        store(detail::header_word(data + 8 * random.below(capacity / 8)), random.next());
+    } else if (choice < 25) {
+        // To the end, to the tail, half of the ring, anything; markers too.
+        const std::uint64_t sizes[] = {capacity - where - 8, load(slot.output.tail) - at,
+                                       ring_max_payload(capacity), random.next()};
+        store(detail::header_word(data + where),
+              detail::pack_record(sizes[random.below(4)] & 0xffffffff,
+                                  random.below(2) == 0 ? ring_wrap_type : 1, 0));
+    } else {
+        store(detail::header_word(data + where),
+              detail::pack_record(random.below(64), static_cast<std::uint16_t>(choice % 3 + 1), 0));
+    }
+}
+
+// A consumer's words; `tail` is what its producer published.
+void flip_consumer(random_bits& random, ring_slot& slot, const shared_u64& tail,
+                   std::uint64_t capacity) {
+    const std::uint64_t at = load(tail);
+    switch (random.below(16)) {
+        case 0: store(slot.input.head, wrong_word(random, load(slot.input.head), capacity)); break;
+        case 1: store(slot.input.armed, wrong_word(random, at, capacity)); break;
+        case 2:
+        case 3: store(slot.input.armed, at + random.below(64)); break;
+        case 4: store(slot.input.head, at - 8 * random.below(capacity / 8)); break;
+        default: store(slot.input.head, at);
+    }
+}
+
+constexpr std::uint64_t capacity_of_rings = 1024;
+
+// ---- ring_consumer ----------------------------------------------------------
+
+class consumer_victim final : public victim {
+public:
+    consumer_victim() { restart(); }
+
+    void flip(random_bits& random) override {
+        flip_producer(random, peer(), own_.head, capacity_of_rings);
+    }
+
+    void work(random_bits& random) override {
+        if (ring_->poisoned()) restart();
+        const int error = error_of([&] {
+            for (int i = 0; i < 16; ++i) {
+                ++operations;
+                const auto record = ring_->peek();
+                if (!record) {
+                    static_cast<void>(ring_->publish());
+                    static_cast<void>(ring_->arm());
+                    ring_->disarm();
+                    return;
+                }
+                const std::byte* const data = ring_data(static_cast<const void*>(pages_.seen()));
+                FUZZ_CHECK(record->payload.size() <= ring_max_payload(capacity_of_rings));
+                FUZZ_CHECK(record->payload.data() >= data + 8);
+                FUZZ_CHECK(record->payload.data() + record->payload.size() <=
+                           data + capacity_of_rings);
+                if (flips_data && random.below(4) == 0) {
+                    const std::size_t room = random.below(512);
+                    const std::span<std::byte> to(buffer_.seen() + 512 - room, room);
+                    const int small = error_of([&] { static_cast<void>(ring_->pop(to)); });
+                    FUZZ_CHECK(small == (record->payload.size() > room ? EMSGSIZE : 0));
+                    if (small != 0) ring_->consume();
+                } else {
+                    touch(record->payload);
+                    ring_->consume();
+                }
+                if (random.below(2) == 0) static_cast<void>(ring_->publish());
+            }
+        });
+        FUZZ_CHECK_ERROR(error, EPROTO);
+        if (error == 0) return;
+        ++refusals;
+        FUZZ_CHECK(ring_->poisoned());
+        FUZZ_CHECK(error_of([&] { static_cast<void>(ring_->peek()); }) == EPROTO);
+    }
+
+private:
+    ring_slot& peer() { return *reinterpret_cast<ring_slot*>(pages_.written()); }
+    void restart() {
+        const auto& seen = *reinterpret_cast<const ring_slot*>(pages_.seen());
+        ring_.emplace(own_, ring_data(static_cast<const void*>(pages_.seen())), capacity_of_rings,
+                      seen.output);
+    }
+
+    window pages_{ring_slot_bytes(capacity_of_rings), owner::peer};
+    window buffer_{512, owner::library};
+    ring_input own_{};
+    std::optional<ring_consumer> ring_;
+};
+
+// ---- ring_producer ----------------------------------------------------------
+
+class producer_victim final : public victim {
+public:
+    producer_victim() { restart(); }
+
+    void flip(random_bits& random) override {
+        flip_consumer(random, *reinterpret_cast<ring_slot*>(peer_.written()), own().output.tail,
+                      capacity_of_rings);
+    }
+
+    void work(random_bits& random) override {
+        if (ring_->poisoned()) restart();
+        const int error = error_of([&] {
+            for (int i = 0; i < 16; ++i) {
+                ++operations;
+                const std::size_t bytes = random.below(random.below(4) == 0 ? 505 : 64);
+                std::byte* const to = ring_->reserve(bytes);
+                if (to == nullptr) {
+                    publish();
+                    if (ring_->arm(bytes)) ring_->disarm();
+                    return;
+                }
+                std::memset(to, static_cast<int>(bytes & 0xff), bytes);
+                ring_->commit(bytes, 7);
+                ++committed_;
+                if (random.below(2) == 0) publish();
+            }
+        });
+        FUZZ_CHECK_ERROR(error, EPROTO);
+        publish();
+        if (error == 0) return;
+        ++refusals;
+        FUZZ_CHECK(ring_->poisoned());
+        FUZZ_CHECK(error_of([&] { static_cast<void>(ring_->reserve(1)); }) == EPROTO);
+    }
+
+private:
+    ring_slot& own() { return *reinterpret_cast<ring_slot*>(pages_.seen()); }
+
+    void publish() {
+        static_cast<void>(ring_->publish());
+        for (; committed_ > 0; --committed_) {
+            const auto record = reader_->peek();
+            FUZZ_CHECK(record && record->type == 7);
+            for (const std::byte& byte : record->payload)
+                FUZZ_CHECK(static_cast<std::size_t>(byte) == (record->payload.size() & 0xff));
+            reader_->consume();
+        }
+        static_cast<void>(reader_->publish());
+    }
+
+    void restart() {
+        const auto& consumer = *reinterpret_cast<const ring_slot*>(peer_.seen());
+        std::byte* const data = ring_data(static_cast<void*>(pages_.seen()));
+        reader_words_.head = load(own().output.tail);
+        ring_.emplace(own().output, data, capacity_of_rings, consumer.input);
+        reader_.emplace(reader_words_, data, capacity_of_rings, own().output);
+    }
+
+    window pages_{ring_slot_bytes(capacity_of_rings), owner::library};
+    window peer_{sizeof(ring_slot), owner::peer};
+    ring_input reader_words_{};
+    std::optional<ring_producer> ring_;
+    std::optional<ring_consumer> reader_;  // honest, of the same memory
+    unsigned committed_ = 0;
+};
+
+// ---- channel and pulse_port -------------------------------------------------
+
+// Waits end at once, in turn with news and without.
+class impatient : public script {
+public:
+    int on_ring(std::uint32_t, std::uint32_t) override { return 0; }
+    int on_wait(std::uint64_t) override { return ++waits_ % 8 == 0 ? -ETIMEDOUT : 0; }
+
+private:
+    unsigned waits_ = 0;
+};
+
+class channel_victim final : public victim {
+public:
+    channel_victim() {
+        end_.restart(script_);
+        restart();
+    }
+
+    void flip(random_bits& random) override {
+        auto& peer = *reinterpret_cast<ring_slot*>(end_.peer.written());
+        auto& own = *reinterpret_cast<ring_slot*>(end_.own.written());
+        switch (random.below(32)) {
+            case 0: store(peer.magic, wrong_word(random, ring_magic, 1)); break;
+            case 1: store(peer.capacity, wrong_word(random, capacity_, capacity_)); break;
+            case 2: peer.version_min = static_cast<std::uint32_t>(random.below(3)); break;
+            case 3: peer.version_max = static_cast<std::uint32_t>(random.below(3)); break;
+            case 4: peer.data_offset = static_cast<std::uint32_t>(random.next()); break;
+            case 5: init_ring_slot(&peer, end_.peer.size()); break;
+            case 6:
+            case 7:
+            case 8:
+            case 9:
+            case 10:
+            case 11: flip_consumer(random, peer, own.output.tail, capacity_); break;
+            default: flip_producer(random, peer, own.input.head, capacity_);
+        }
+    }
+
+    void work(random_bits& random) override {
+        const std::uint64_t choice = random.below(6);
+        const auto bytes = std::span(payload_).first(random.below(sizeof(payload_)));
+        ++operations;
+        const int error = error_of([&] {
+            switch (choice) {
+                case 0: core_->send(1, 0, bytes, past_ns, true); break;
+                case 1: core_->send(1, 0, bytes, past_ns, false); break;
+                case 2: core_->call(bytes, received_, past_ns); break;
+                case 3: core_->reply(received_, bytes, past_ns); break;
+                default: core_->receive(received_, past_ns, choice == 4);
+            }
+        });
+        FUZZ_CHECK(received_.size() <= ring_max_payload(capacity_));
+        FUZZ_CHECK_ERROR(error, EPROTO, EPROTONOSUPPORT, ETIMEDOUT, choice == 3 ? EINVAL : EPROTO);
+        if (error != EPROTO) return;
+        ++refusals;
+        FUZZ_CHECK(error_of([&] { core_->receive(received_, past_ns, false); }) == EPROTO);
+        restart();
+    }
+
+private:
+    void restart() {
+        auto& own = *reinterpret_cast<ring_slot*>(end_.own.seen());
+        own.magic = 0;
+        core_.emplace(&end_, 0, std::size_t{1} << 12);
+    }
+
+    impatient script_;
+    scripted_endpoint end_{4096};
+    const std::uint64_t capacity_ = ring_capacity(4096);
+    std::optional<detail::channel_core> core_;
+    message received_;
+    const std::byte payload_[512]{};
+};
+
+class pulse_victim final : public victim {
+public:
+    pulse_victim() {
+        scripted_->restart(script_);
+        port_.emplace(end_);
+    }
+
+    void flip(random_bits& random) override {
+        auto& peer = *reinterpret_cast<pulse_slot*>(scripted_->peer.written() + ring_pulse_offset);
+        auto& own = *reinterpret_cast<pulse_slot*>(scripted_->own.written() + ring_pulse_offset);
+        switch (random.below(12)) {
+            case 0:
+                store(peer.tail, wrong_word(random, load(peer.tail), pulse_queue_length));
+                break;
+            case 1:
+                store(peer.head, wrong_word(random, load(peer.head), pulse_queue_length));
+                break;
+            case 2: store(peer.lost, random.next()); break;
+            case 3: store(peer.magic, random.below(2) == 0 ? pulse_magic : random.next()); break;
+            case 4: peer.version = static_cast<std::uint32_t>(random.below(2)); break;
+            case 5: store(peer.values[random.below(64)], random.next()); break;
+            case 6:
+            case 7: store(peer.head, load(own.tail) - random.below(65)); break;
+            case 8: store(peer.head, load(own.tail)); break;
+            default: store(peer.tail, load(own.head) + random.below(65));
+        }
+    }
+
+    void work(random_bits& random) override {
+        ++operations;
+        const std::uint64_t choice = random.below(3);
+        const int error = error_of([&] {
+            switch (choice) {
+                case 0: static_cast<void>(port_->send(random.next())); break;
+                case 1: static_cast<void>(port_->receive(deadline::at_ns(past_ns))); break;
+                default: static_cast<void>(port_->try_receive());
+            }
+        });
+        FUZZ_CHECK_ERROR(error, EPROTO, choice == 1 ? ETIMEDOUT : EPROTO);
+        if (error == EPROTO) ++refusals;
+        // Verified once and for all: start where that is still to be done.
+        if (random.below(64) == 0) port_.emplace(end_);
+    }
+
+private:
+    impatient script_;
+    scripted_endpoint* const scripted_ = new scripted_endpoint(ring_data_offset);
+    endpoint end_{scripted_};  // owns it
+    std::optional<pulse_port> port_;
+};
+
+// ---- the software back end --------------------------------------------------
+
+namespace soft = backend::soft;
+namespace sys = backend::sys;
+
+class soft_victim final : public victim {
+public:
+    soft_victim() { restart(); }
+
+    void flip(random_bits& random) override {
+        soft::control& head = head_.load(std::memory_order_acquire)[0];
+        soft::outbox& box = head.out[random.below(2)];
+        const std::uint64_t vector = random.below(IPCDOOR_VECTORS);
+        switch (random.below(16)) {
+            case 0: store(head.armed, wrong_word(random, load(head.armed), 64)); break;
+            case 1: store(head.signal_mask, random.next()); break;
+            case 2: head.signal_number = static_cast<std::uint32_t>(random.below(70)); break;
+            case 3: head.signal_thread = static_cast<std::uint32_t>(random.next()); break;
+            case 4: box.generation = static_cast<std::uint32_t>(random.below(3)); break;
+            case 5: store(box.total, wrong_word(random, load(box.total), 64)); break;
+            case 6:
+                store(box.count[vector], wrong_word(random, load(box.count[vector]), 64));
+                break;
+            case 7: store(box.value[vector], random.next()); break;
+            case 8:
+                if (random.below(64) == 0) head.closed = 1;
+                break;
+            default:
+                box.generation = 1;
+                box.count[vector].fetch_add(1, std::memory_order_relaxed);
+                box.total.fetch_add(1, std::memory_order_relaxed);
+        }
+    }
+
+    void work(random_bits& random) override {
+        ++operations;
+        const auto vector = static_cast<std::uint32_t>(1 + random.below(63));
+        const std::uint64_t bit = std::uint64_t{1} << vector;
+        ipcdoor_event event{};
+        int rc = 0;
+        switch (random.below(5)) {
+            case 0:
+                rc = ipcdoor_ring(end_.get(), 1, 0, vector, 1);
+                FUZZ_CHECK_ERROR(-rc, EPIPE, EOPNOTSUPP, EAGAIN);
+                break;
+            case 1:
+                rc = ipcdoor_wait(end_.get(), ~std::uint64_t{0}, past_ns, &event);
+                FUZZ_CHECK_ERROR(-rc, EPIPE, ETIMEDOUT);
+                FUZZ_CHECK((rc == 0) == (event.fired != 0));
+                break;
+            case 2:
+                FUZZ_CHECK(ipcdoor_ring(end_.get(), 0, 1, vector, 1) == 0);
+                FUZZ_CHECK(ipcdoor_wait(end_.get(), bit, past_ns, &event) == 0);
+                FUZZ_CHECK(event.fired == bit);
+                break;
+            case 3: {
+                struct ipcdoor_slot_state state {};
+                FUZZ_CHECK(ipcdoor_slot_state(end_.get(), 1, &state) == 0);
+                break;
+            }
+            default: FUZZ_CHECK(ipcdoor_endpoint_fd(end_.get()) >= 0);
+        }
+        if (rc != -EPIPE) return;
+        ++refusals;
+        // Dead is dead, whatever its pages say now.
+        FUZZ_CHECK(ipcdoor_ring(end_.get(), 1, 0, vector, 1) == -EPIPE);
+        restart();
+    }
+
+private:
+    struct closer {
+        void operator()(ipcdoor_endpoint* end) const { ipcdoor_endpoint_close(end); }
+    };
+    static constexpr soft::shape shape{2, page, 0, 0};
+    static constexpr soft::seat own_seat{0, 1, all_rights};
+    static constexpr soft::seat peer_seat{1, 1, all_rights};
+
+    void restart() {
+        int sockets[2];
+        FUZZ_CHECK(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) == 0);
+        socket_ = sys::unique_fd(sockets[1]);
+        soft::endpoint::plan plan{shape, own_seat, IPCDOOR_ENDPOINT_CONNECTION, {}, {}};
+        sys::unique_fd file;
+        plan.own = soft::make_sealed_slot(shape, own_seat, file);
+        auto made = std::make_unique<soft::endpoint>(std::move(plan));
+        auto link =
+            std::make_shared<soft::link>(peer_seat, peer_pages_, sys::unique_fd(sockets[0]));
+        link->peer.pid = INT_MAX;  // signals that it asks for reach nobody
+        writable().closed = 0;
+        made->add_link(std::move(link), true);
+        end_.reset(made.release());
+        head_.store(&writable(), std::memory_order_release);
+    }
+
+    static std::shared_ptr<soft::slot_pages> seen_pages(int file) {
+        auto seen = std::make_shared<soft::slot_pages>();
+        const std::size_t bytes = shape.slot_file_bytes();
+        seen->pages = sys::mapping::reserved(bytes + page);
+        FUZZ_CHECK(seen->pages.place(0, file, 0, bytes,
+                                     flips_data ? sys::access::read : sys::access::read_write) ==
+                   0);
+        seen->control_bytes = shape.control_bytes();
+        return seen;
+    }
+    static sys::unique_fd filled() {
+        sys::unique_fd fd = memory_file(shape.slot_file_bytes(), true, 0);
+        static_cast<void>(soft::make_slot(fd.get(), shape, peer_seat));
+        return fd;
+    }
+    // One view under TSan, which goes by addresses; see window.hpp.
+    soft::control& writable() const {
+        return flips_data ? *static_cast<soft::control*>(written_.address())
+                          : peer_pages_->own_head();
+    }
+
+    const sys::unique_fd file_ = filled();
+    const sys::mapping written_{file_.get(), 0, shape.slot_file_bytes(), sys::access::read_write};
+    const std::shared_ptr<soft::slot_pages> peer_pages_ = seen_pages(file_.get());
+    sys::unique_fd socket_;
+    std::unique_ptr<ipcdoor_endpoint, closer> end_;
+    std::atomic<soft::control*> head_{nullptr};
+};
+
+}  // namespace
+
+std::vector<std::string> victim_names() {
+    return {"consumer", "producer", "channel", "pulse", "soft"};
+}
+
+std::unique_ptr<victim> make_victim(const std::string& name) {
+    if (name == "consumer") return std::make_unique<consumer_victim>();
+    if (name == "producer") return std::make_unique<producer_victim>();
+    if (name == "channel") return std::make_unique<channel_victim>();
+    if (name == "pulse") return std::make_unique<pulse_victim>();
+    if (name == "soft") return std::make_unique<soft_victim>();
+    return nullptr;
+}
+
+flip_counts run_victim(victim& who, const flip_limits& limits) {
+    using clock = std::chrono::steady_clock;
+    std::atomic<bool> stop{false};
+    std::atomic<std::uint64_t> flips{0};
+    std::atomic<std::uint64_t> rounds{0};
+    std::thread hostile([&] {
+        random_bits random(limits.seed ^ 0x9e3779b97f4a7c15);
+        while (!stop.load(std::memory_order_relaxed)) {
+            for (int i = 0; i < 64; ++i) who.flip(random);
+            flips.fetch_add(64, std::memory_order_relaxed);
+        }
+    });
+    std::thread working([&] {
+        random_bits random(limits.seed);
+        while (!stop.load(std::memory_order_relaxed)) {
+            who.work(random);
+            rounds.fetch_add(1, std::memory_order_relaxed);
+        }
+    });
+    const auto start = clock::now();
+    auto moved = start;
+    for (std::uint64_t before = 0;;) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        const auto now = clock::now();
+        const std::uint64_t done = rounds.load(std::memory_order_relaxed);
+        if (done != before) moved = now;
+        before = done;
+        if (now - moved > std::chrono::minutes(5)) broken(__FILE__, __LINE__, "a hang", 0);
+        if (limits.seconds != 0 ? now - start >= std::chrono::seconds(limits.seconds)
+                                : flips >= limits.flips && done >= limits.flips / 100)
+            break;
+    }
+    stop = true;
+    hostile.join();
+    working.join();
+    return {flips, who.operations, who.refusals};
+}
+
+}  // namespace ipcdoor::fuzz
