@@ -10,6 +10,9 @@ FUZZ_DIR := tests/fuzz/library
 FUZZ_CXX ?= clang++
 FUZZ_CXXFLAGS := $(CXXSTD) $(WARN) -O2 -g -fno-omit-frame-pointer -pthread \
 	-fsanitize=address,undefined -fno-sanitize-recover=all
+# Without the callbacks at comparisons, a fifth of the time: they help to guess words
+# that are compared with constants, and the inputs' moves write those by themselves.
+FUZZ_COVERAGE := -fsanitize=fuzzer-no-link -fno-sanitize-coverage=trace-cmp
 FUZZ_NAMES := $(sort $(basename $(notdir $(wildcard $(FUZZ_DIR)/targets/*.cpp))))
 FUZZ_SUPPORT_SRCS := $(filter-out %/replay.cpp %/flip.cpp %/sigaltstack.cpp,$(sort $(wildcard $(FUZZ_DIR)/*.cpp)))
 # See poll_hook.hpp.
@@ -27,7 +30,7 @@ FUZZ_PROGRAMS := $(addprefix $(FUZZ)/,$(FUZZ_NAMES))
 
 $(FUZZ_LIB_OBJS) $(FUZZ_FAST_OBJ) $(FUZZ_TARGET_OBJS): $(FUZZ)/obj/%.o: %.cpp
 	@mkdir -p $(@D)
-	$(FUZZ_CXX) $(FUZZ_CXXFLAGS) -fsanitize=fuzzer-no-link $(DEPFLAGS) $(TESTS_CPPFLAGS) -c -o $@ $<
+	$(FUZZ_CXX) $(FUZZ_CXXFLAGS) $(FUZZ_COVERAGE) $(DEPFLAGS) $(TESTS_CPPFLAGS) -c -o $@ $<
 
 # An archive, so that a target carries the counters of what it uses, no more.
 $(FUZZ)/libtested.a: $(FUZZ_LIB_OBJS)

@@ -34,8 +34,9 @@ public:
           peer_(*reinterpret_cast<ring_slot*>(end.peer.written())),
           hostile_(peer_, capacity_) {
         end.restart(*this);
-        // Set apart little, so that the inbox is full at times.
-        core_.emplace(&end, 0, in.chance() ? 300 : std::size_t{1} << 20);
+        // Set apart little, so that the inbox is full at times; spin a little, too.
+        const std::uint8_t how = in.byte();
+        core_.emplace(&end, how >> 1 & 1, (how & 1) != 0 ? 300 : std::size_t{1} << 20);
         if (in.byte() % 4 != 0) init_ring_slot(&peer_, end.peer.size());
         reader_.emplace(reader_words_, ring_data(static_cast<const void*>(end.own.written())),
                         capacity_, own_.output);
