@@ -20,8 +20,11 @@ TESTS_SUPPORT_OBJS := $(patsubst %.cpp,$(V)/obj/%.o,$(sort $(wildcard tests/supp
 TESTS_HELPER_OBJS := $(filter-out %/main.o,$(TESTS_SUPPORT_OBJS))
 TESTS_LIB := $(V)/lib/libipcdoor.a
 
+# The part of the kernel's fuzzer that needs no kernel.
+KFUZZ_TESTABLE_OBJS := $(patsubst %,$(V)/obj/tests/fuzz/kernel/%.o,program mutate)
+
 TESTS_OBJS_unit := $(patsubst %.cpp,$(V)/obj/%.o,$(sort $(wildcard tests/unit/*.cpp))) \
-	$(IRQBENCH_TESTABLE_OBJS)
+	$(IRQBENCH_TESTABLE_OBJS) $(KFUZZ_TESTABLE_OBJS)
 TESTS_OBJS_uapi := $(patsubst %.cpp,$(V)/obj/%.o,$(sort $(wildcard tests/uapi/*.cpp)))
 TESTS_OBJS_lib := $(patsubst %.cpp,$(V)/obj/%.o,$(sort $(wildcard tests/lib/*.cpp)))
 TESTS_LIBS_unit := $(IRQBENCH_TESTABLE_LIBS)

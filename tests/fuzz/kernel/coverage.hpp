@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MIT
+// What of the module has been reached: points, and edges between two points that
+// follow each other. Both are numbered by section and offset, so that they mean the
+// same in every guest that runs the same module.
+#ifndef IPCDOOR_TESTS_FUZZ_KERNEL_COVERAGE_HPP
+#define IPCDOOR_TESTS_FUZZ_KERNEL_COVERAGE_HPP
+
+#include <cstdint>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace kfuzz {
+
+// A place in the module: the index of its section << 24 | the offset there. Never 0.
+using point = std::uint32_t;
+
+std::string point_text(point of);  // "SECTION OFFSET"
+// Throws std::runtime_error.
+point parse_point(const std::string& text);
+
+// The module where it is loaded now.
+class module_image {
+public:
+    module_image();  // throws std::runtime_error where it is not loaded
+
+    // The point of an address, none where that is not in the module.
+    std::optional<point> locate(std::uint64_t address) const;
+
+private:
+    struct section {
+        std::uint64_t base;
+        std::uint32_t index;
+    };
+    std::vector<section> sections_;  // from the lowest
+};
+
+class coverage_map {
+public:
+    coverage_map() : seen_(edge_count / 64), known_(edge_count / 64) {}
+
+    // The edges of a trace that are new and not of the file, each once, in order. They
+    // and its points count as reached from now on.
+    std::vector<std::uint32_t> add(std::span<const std::uint64_t> trace, const module_image& image);
+
+    // Those of `wanted` that a trace has, in order.
+    static std::vector<std::uint32_t> common(const std::vector<std::uint32_t>& wanted,
+                                             std::span<const std::uint64_t> trace,
+                                             const module_image& image);
+
+    // All edges of a trace, each once, in order.
+    static std::vector<std::uint32_t> edges_of(std::span<const std::uint64_t> trace,
+                                               const module_image& image);
+
+    std::size_t edges() const { return edges_; }
+    const std::set<point>& points() const { return points_; }
+    // The points that no call of fresh_points() has returned.
+    std::vector<point> fresh_points();
+
+    // The edges as a file, to be known from the start; one that does not exist is empty.
+    // Throw std::runtime_error.
+    void load(const std::string& path);
+    void save(const std::string& path) const;
+
+private:
+    static constexpr std::size_t edge_count = 1 << 18;
+
+    std::vector<std::uint64_t> seen_;   // of this run
+    std::vector<std::uint64_t> known_;  // and of those before it
+    std::size_t edges_ = 0;
+    std::set<point> points_;
+    std::vector<point> fresh_;
+};
+
+}  // namespace kfuzz
+
+#endif  // IPCDOOR_TESTS_FUZZ_KERNEL_COVERAGE_HPP
