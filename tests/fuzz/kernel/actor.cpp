@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <fstream>
 #include <stdexcept>
 
 namespace kfuzz {
@@ -31,6 +32,17 @@ std::byte* map_before_a_hole(std::size_t pages) {
     if (::mprotect(memory + pages * page_bytes, page_bytes, PROT_NONE) != 0)
         throw std::runtime_error(std::string("mprotect: ") + std::strerror(errno));
     return memory;
+}
+
+// Every failure counts, those of calls that might sleep and of small blocks included, and
+// none is worth a line in the kernel's log.
+void prepare_failures() {
+    const std::string failures = "/sys/kernel/debug/";
+    for (const char* kind : {"failslab", "fail_page_alloc", "fail_usercopy"}) {
+        std::ofstream(failures + kind + "/verbose") << 0 << std::flush;
+        std::ofstream(failures + kind + "/ignore-gfp-wait") << 'N' << std::flush;
+    }
+    std::ofstream(failures + "fail_page_alloc/min-order") << 0 << std::flush;
 }
 
 constexpr std::uintptr_t kernel_address = 0xffffffff81000000;
@@ -116,6 +128,7 @@ surroundings::surroundings()
     : can_fail(::access("/proc/thread-self/fail-nth", W_OK) == 0),
       arena(map_pages(map_arena_pages * map_registers, PROT_NONE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1)) {
+    if (can_fail) prepare_failures();
     const std::string driver = "/sys/bus/pci/drivers/ipcdoor-edu";
     DIR* directory = ::opendir(driver.c_str());
     if (directory == nullptr) return;

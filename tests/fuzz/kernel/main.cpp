@@ -7,6 +7,7 @@
 //     point SECTION OFFSET      a point of the module that was reached
 //     corpus PROGRAM            a program that reached new edges, ';' for new lines
 //     finding WHAT              followed by the program, and what is known
+//     progress KEY=VALUE…       now and then, for a run that does not come to its end
 //     summary KEY=VALUE…        the last line
 //
 // Exit status: 0, 1 with a finding, 2 for a usage error or missing support.
@@ -78,6 +79,7 @@ public:
     void summarise() const;
 
 private:
+    void print_state(const char* record) const;
     void execute(const program& what);
     // Executes it and keeps what it adds; the edges that are new.
     std::vector<std::uint32_t> explore(const program& what);
@@ -103,6 +105,7 @@ private:
     double started_ = now();
     double last_fresh_ = now();
     double last_tick_ = now();
+    double last_record_ = now();
     std::uint64_t programs_ = 0;
     std::uint64_t operations_ = 0;
 };
@@ -252,6 +255,10 @@ void fuzzer::tick() {
     if (time - last_tick_ < 1) return;
     last_tick_ = time;
     if (log_.complained()) kernel_log::dump();
+    if (time - last_record_ >= 10) {
+        last_record_ = time;
+        print_state("progress");
+    }
     if (options_.progress)
         std::fprintf(stderr,
                      "\r%5.0f s  %llu programs (%.0f/s)  %zu edges  %zu points  corpus %zu  ",
@@ -265,15 +272,20 @@ bool fuzzer::over() const {
     return options_.programs > 0 && programs_ >= options_.programs;
 }
 
-void fuzzer::summarise() const {
-    if (options_.progress) std::fputc('\n', stderr);
-    if (!options_.edges_out.empty()) coverage_.save(options_.edges_out);
-    std::printf("summary programs=%llu operations=%llu seconds=%.0f edges=%zu points=%zu/%u "
+void fuzzer::print_state(const char* record) const {
+    std::printf("%s programs=%llu operations=%llu seconds=%.0f edges=%zu points=%zu/%u "
                 "since_new_edge=%.0f corpus=%zu seed=%llu\n",
-                static_cast<unsigned long long>(programs_),
+                record, static_cast<unsigned long long>(programs_),
                 static_cast<unsigned long long>(operations_), now() - started_, coverage_.edges(),
                 coverage_.points().size(), options_.points_in_all, now() - last_fresh_,
                 corpus_.size(), static_cast<unsigned long long>(options_.seed));
+    std::fflush(stdout);
+}
+
+void fuzzer::summarise() const {
+    if (options_.progress) std::fputc('\n', stderr);
+    if (!options_.edges_out.empty()) coverage_.save(options_.edges_out);
+    print_state("summary");
 }
 
 int run(const options& o) {
