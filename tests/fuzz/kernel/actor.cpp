@@ -45,6 +45,19 @@ void prepare_failures() {
     std::ofstream(failures + "fail_page_alloc/min-order") << 0 << std::flush;
 }
 
+constexpr const char* edu_directory = "/sys/bus/pci/drivers/ipcdoor-edu";
+
+// The name of the driver's device, "" where it has none.
+std::string find_edu() {
+    std::string found;
+    DIR* directory = ::opendir(edu_directory);
+    if (directory == nullptr) return found;
+    while (const dirent* entry = ::readdir(directory))
+        if (std::strchr(entry->d_name, ':') != nullptr) found = entry->d_name;
+    ::closedir(directory);
+    return found;
+}
+
 constexpr std::uintptr_t kernel_address = 0xffffffff81000000;
 constexpr std::uintptr_t non_canonical_address = 0x8000000000000000;
 
@@ -126,18 +139,20 @@ std::uintptr_t argument_memory::place_seen(std::uint64_t kind) const {
 
 surroundings::surroundings()
     : can_fail(::access("/proc/thread-self/fail-nth", W_OK) == 0),
+      edu_driver(edu_directory),
+      edu_address(find_edu()),
       arena(map_pages(map_arena_pages * map_registers, PROT_NONE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1)) {
     if (can_fail) prepare_failures();
-    const std::string driver = "/sys/bus/pci/drivers/ipcdoor-edu";
-    DIR* directory = ::opendir(driver.c_str());
-    if (directory == nullptr) return;
-    while (const dirent* entry = ::readdir(directory))
-        if (std::strchr(entry->d_name, ':') != nullptr) {
-            edu_driver = driver;
-            edu_address = entry->d_name;
-        }
-    ::closedir(directory);
+}
+
+void keep_device_enabled() {
+    const std::string address = find_edu();
+    if (address.empty()) return;
+    const std::string driver = edu_directory;
+    std::ofstream(driver + "/unbind") << address << std::flush;
+    std::ofstream("/sys/bus/pci/devices/" + address + "/enable") << 1 << std::flush;
+    std::ofstream(driver + "/bind") << address << std::flush;
 }
 
 void set_failure(actor& by, std::uint64_t n) {

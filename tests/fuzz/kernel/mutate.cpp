@@ -433,8 +433,15 @@ void limit_waits(program& of, random_numbers& random) {
     }
 }
 
+// Taking the device away waits for grace periods, as giving it back does.
+void limit_unplugging(program& of, random_numbers& random) {
+    if (random.one_in(10)) return;
+    std::erase_if(of, [](const operation& op) { return op.kind == kind::unplug; });
+}
+
 void finish(program& of, random_numbers& random) {
     limit_waits(of, random);
+    limit_unplugging(of, random);
     while (of.size() < min_operations) insert_random(of, of.size(), random);
     if (of.size() > max_operations) of.resize(max_operations);
     adopt_orphans(of);

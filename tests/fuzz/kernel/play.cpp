@@ -37,7 +37,7 @@ struct process_state {
     std::atomic<std::uint32_t> starts{0};  // futex
     std::size_t from = 0;                  // where they begin
     unsigned started = 0;                  // how many threads play, t0 included
-    std::atomic<unsigned> ready{0};
+    std::atomic<std::uint32_t> ready{0};   // futex
     std::atomic<unsigned> finished{0};
 };
 process_state self;
@@ -56,7 +56,7 @@ void nap_us(long us) {
 }
 
 void wait_for_change(std::atomic<std::uint32_t>& word, std::uint32_t from) {
-    for (int i = 0; i < 20 && word == from; ++i) ::sched_yield();
+    for (int i = 0; i < 3 && word == from; ++i) ::sched_yield();
     while (word == from) ::syscall(SYS_futex, &word, FUTEX_WAIT, from, nullptr, nullptr, 0);
 }
 
@@ -170,8 +170,10 @@ bool plays(unsigned index) {
 
 // All begin at the same time.
 void meet() {
-    self.ready++;
-    while (self.ready < self.started) ::sched_yield();
+    const std::uint32_t all = self.started;
+    for (std::uint32_t ready = ++self.ready; ready < all; ready = self.ready)
+        wait_for_change(self.ready, ready);
+    wake(self.ready);
 }
 
 void be_thread(unsigned index) {
@@ -212,7 +214,7 @@ bool needs_an_end(std::span<const operation> program) {
 
 bool threads_are_done() {
     if (self.started == 0) return true;
-    for (int i = 0; i < 100 && self.finished + 1 < self.started; ++i) ::sched_yield();
+    for (int i = 0; i < 5 && self.finished + 1 < self.started; ++i) ::sched_yield();
     for (int i = 0; i < 40 && self.finished + 1 < self.started; ++i) nap_us(200);
     return self.finished + 1 == self.started;
 }
@@ -238,8 +240,9 @@ void clean_up() {
     self.coverage->mark(0);
     ::syscall(SYS_close_range, first_fd, ~0u, 0);
     for (actor& one : self.cast) one.fail_file = -1;
-    ::mmap(self.around->arena, map_arena_pages * map_registers * page_bytes, PROT_NONE,
-           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    if (has(program, op_kind::mmap))
+        ::mmap(self.around->arena, map_arena_pages * map_registers * page_bytes, PROT_NONE,
+               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     self.regs.forget();
     self.born.fill(false);
     if (has(program, op_kind::nofile)) lift_limits();

@@ -20,6 +20,7 @@
 #include <cstring>
 #include <fstream>
 #include <sstream>
+#include <utility>
 
 #include "fuzz/kernel/play.hpp"
 
@@ -27,10 +28,13 @@ namespace kfuzz {
 
 namespace {
 
-// A program that has not ended by itself is killed: it may wait without a deadline.
-constexpr int patience_ms = 100;
+// A program whose worker has used no processor time for so long is killed: it may wait
+// without a deadline. More than an emulated processor waits for a shared host's.
+constexpr int patience_ms = 200;
 // Taking the device from its driver waits for grace periods.
 constexpr int driver_patience_ms = 1'000;
+// And one that is busy for so long all the same.
+constexpr int busy_limit_ms = 20'000;
 // One that cannot be killed is a finding. Generous: hosts are shared and emulated.
 constexpr int kill_limit_s = 60;
 // What adds up in a process shall not go on for ever.
@@ -40,6 +44,14 @@ std::int64_t now_ms() {
     timespec time{};
     ::clock_gettime(CLOCK_MONOTONIC, &time);
     return static_cast<std::int64_t>(time.tv_sec) * 1'000 + time.tv_nsec / 1'000'000;
+}
+
+// Processor time of a process, all threads together; 0 where it is gone.
+std::int64_t busy_ns(pid_t process) {
+    clockid_t clock{};
+    timespec time{};
+    if (::clock_getcpuclockid(process, &clock) != 0 || ::clock_gettime(clock, &time) != 0) return 0;
+    return static_cast<std::int64_t>(time.tv_sec) * 1'000'000'000 + time.tv_nsec;
 }
 
 void wait_for_change(std::atomic<std::uint32_t>& word, std::uint32_t from, std::int64_t limit_ms) {
@@ -120,14 +132,19 @@ void runner::start_worker() {
 }
 
 bool runner::wait_for_worker(int limit_ms) {
-    const std::int64_t end = now_ms() + limit_ms;
+    const std::int64_t start = now_ms();
+    std::int64_t last_busy = start;
+    std::int64_t busy = 0;
     for (;;) {
         const std::uint32_t done = board_->done;
         if (done == board_->wanted) return true;
-        const std::int64_t left = end - now_ms();
-        if (left <= 0 || ::waitpid(worker_, nullptr, WNOHANG) == worker_) return false;
         // in slices, for a SIGCHLD that came before
-        wait_for_change(board_->done, done, std::min<std::int64_t>(left, 5));
+        wait_for_change(board_->done, done, 5);
+        if (::waitpid(worker_, nullptr, WNOHANG) == worker_) return false;
+        const std::int64_t now = now_ms();
+        const std::int64_t before = std::exchange(busy, busy_ns(worker_));
+        if (busy != before) last_busy = now;
+        if (now - last_busy >= limit_ms || now - start >= busy_limit_ms) return false;
     }
 }
 
