@@ -146,15 +146,6 @@ surroundings::surroundings()
     if (can_fail) prepare_failures();
 }
 
-void keep_device_enabled() {
-    const std::string address = find_edu();
-    if (address.empty()) return;
-    const std::string driver = edu_directory;
-    std::ofstream(driver + "/unbind") << address << std::flush;
-    std::ofstream("/sys/bus/pci/devices/" + address + "/enable") << 1 << std::flush;
-    std::ofstream(driver + "/bind") << address << std::flush;
-}
-
 void set_failure(actor& by, std::uint64_t n) {
     if (!by.around->can_fail) return;
     if (by.fail_file < 0)

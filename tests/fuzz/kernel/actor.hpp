@@ -112,11 +112,6 @@ struct actor {
     }
 };
 
-// Enables the device once more than its driver does, so that it stays enabled without
-// one: the driver's own enabling asks ACPI for the legacy interrupt, which nobody wants
-// and which takes an emulated debug kernel half a minute.
-void keep_device_enabled();
-
 // The next system call of this thread meets its n-th failure; 0: none any more.
 void set_failure(actor& by, std::uint64_t n);
 

@@ -66,7 +66,6 @@ public:
     explicit fuzzer(const options& o)
         : options_(o), buffers_(!o.without_coverage), random_(o.seed) {
         if (!o.edges_in.empty()) coverage_.load(o.edges_in);
-        keep_device_enabled();
         if (!o.module_file.empty())
             reload_module(o.module_file, o.module_parameters, buffers_, coverage_);
         started_ = last_fresh_ = last_tick_ = last_record_ = now();
