@@ -10,6 +10,8 @@
 #include <cstdlib>
 #include <initializer_list>
 #include <span>
+#include <type_traits>
+#include <utility>
 
 #include <ipcdoor/error.hpp>
 
@@ -32,6 +34,18 @@ int error_of(Call&& call) {
         // Each failure has its sentence.
         if (*failure.what() == '\0') broken(__FILE__, __LINE__, "an error without a text", 0);
         return failure.error_number();
+    }
+}
+
+// The same for a call with an answer, which is the second of the two; nothing
+// where it has failed.
+template <class Call>
+auto attempt(Call&& call) -> std::pair<int, std::decay_t<decltype(call())>> {
+    try {
+        return {0, call()};
+    } catch (const error& failure) {
+        if (*failure.what() == '\0') broken(__FILE__, __LINE__, "an error without a text", 0);
+        return {failure.error_number(), {}};
     }
 }
 

@@ -18,6 +18,7 @@
 namespace {
 
 using namespace ipcdoor;
+using fuzz::attempt;
 using fuzz::error_of;
 
 constexpr std::uint64_t capacities[] = {256, 512, 1024, 4096};
@@ -147,8 +148,7 @@ private:
     // ---- the operations ----
 
     void peek() {
-        std::optional<ring_record> found;
-        const int error = error_of([&] { found = ring_->peek(); });
+        const auto [error, found] = attempt([&] { return ring_->peek(); });
         if (peeked_) {
             // In place since it was peeked, whatever its header says now.
             FUZZ_CHECK(error == 0 && found);
@@ -209,8 +209,7 @@ private:
         const std::span<std::byte> to(buffer.seen() + room % 2048, 2048 - room % 2048);
         peek();
         const auto expected_record = peeked_;
-        std::optional<ring_record> found;
-        const int error = error_of([&] { found = ring_->pop(to); });
+        const auto [error, found] = attempt([&] { return ring_->pop(to); });
         if (poisoned_ && !expected_record) {
             FUZZ_CHECK(error == EPROTO);
         } else if (!expected_record) {
