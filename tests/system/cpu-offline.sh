@@ -13,6 +13,8 @@ cat > "$work/offline.sh" <<'GUEST'
 online=/sys/devices/system/cpu/cpu1/online
 [ -w "$online" ] || { echo "this kernel takes no CPU offline"; exit 77; }
 for source in msi ipi timer direct; do
+    # The kernel tells processes of a CPU's return a little later.
+    until [ "$(nproc)" = 2 ]; do echo 1 > "$online" 2> /dev/null; sleep 0.1; done
     IPCDOOR_TEST_SOURCE=$source ring_storm "$1" --any-cpu & storm=$!
     switches=0
     while kill -0 "$storm" 2> /dev/null; do

@@ -371,10 +371,11 @@ std::vector<program> parse_programs(const std::string& text) {
     unsigned number = 0;
     for (std::string line; std::getline(lines, line);) {
         ++number;
-        line = line.substr(0, line.find('#'));
+        const auto comment = line.find('#');
+        line = line.substr(0, comment);
         if (line.find_first_not_of(" \t\r") == std::string::npos) {
             // a comment alone does not end a program
-            if (line.empty()) finish();
+            if (comment == std::string::npos) finish();
             continue;
         }
         std::istringstream parts(line);
