@@ -129,7 +129,7 @@ void ipcdoor_endpoint_fill_info(const struct ipcdoor_endpoint *ep,
 
 int ipcdoor_endpoints_init(void)
 {
-	ipcdoor_free_wq = alloc_workqueue("ipcdoor", 0, 0);
+	ipcdoor_free_wq = alloc_workqueue("ipcdoor", WQ_UNBOUND, 0);
 	return ipcdoor_free_wq ? 0 : -ENOMEM;
 }
 
