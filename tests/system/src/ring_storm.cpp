@@ -127,7 +127,7 @@ int main(int argc, char** argv) {
         std::puts("usage: ring_storm [RINGS [--any-cpu]], RINGS a multiple of 16");
         return 2;
     }
-    if (cpu_count() < 2) {
+    if (!any_cpu && cpu_count() < 2) {
         std::puts("ring_storm needs two CPUs");
         return 77;
     }
