@@ -339,8 +339,7 @@ TEST_CASE("clients from many processes are each served", "[uapi][connect][concur
     CHECK(sum == expected);
 }
 
-TEST_CASE("ACCEPT without a free descriptor leaves the connection in the queue",
-          "[uapi][accept]") {
+TEST_CASE("ACCEPT without a free descriptor leaves the connection in the queue", "[uapi][accept]") {
     child server([] {
         const auto door = open_door();
         const auto args = listen_args(fresh_name());

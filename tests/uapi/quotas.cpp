@@ -134,8 +134,7 @@ TEST_CASE("a segment's size is bounded for everybody", "[uapi][quota]") {
     CHECK(refusal(door, IPCDOOR_IOC_CREATE, create_args("", 1 << 19)) == 0);
 }
 
-TEST_CASE("a dead endpoint counts for as long as somebody keeps its descriptor",
-          "[uapi][quota]") {
+TEST_CASE("a dead endpoint counts for as long as somebody keeps its descriptor", "[uapi][quota]") {
     const auto door = open_door();
     auto user = child::as_user(user_uid, [&] {
         const fd_channel passed;

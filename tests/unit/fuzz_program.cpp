@@ -16,10 +16,9 @@ std::vector<program> generate(std::uint64_t seed, unsigned count) {
     random_numbers random(seed);
     std::vector<program> made{make_program(random), make_program(random)};
     while (made.size() < count)
-        made.push_back(random.one_in(3)
-                           ? make_program(random)
-                           : mutate(made[random.below(made.size())],
-                                    made[random.below(made.size())], random));
+        made.push_back(random.one_in(3) ? make_program(random)
+                                        : mutate(made[random.below(made.size())],
+                                                 made[random.below(made.size())], random));
     return made;
 }
 

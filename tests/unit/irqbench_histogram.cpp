@@ -10,12 +10,10 @@
 
 using irqbench::histogram;
 
-TEST_CASE("every value falls into a bucket that contains it", "[irqbench][histogram]")
-{
+TEST_CASE("every value falls into a bucket that contains it", "[irqbench][histogram]") {
     std::vector<std::uint64_t> values{0, 1, 127, 128, 255, 256, 257, 511, 512, 65535, UINT64_MAX};
     std::mt19937_64 random(1);
-    for (int i = 0; i < 10'000; ++i)
-        values.push_back(random() >> (random() % 64));
+    for (int i = 0; i < 10'000; ++i) values.push_back(random() >> (random() % 64));
     for (std::uint64_t v : values) {
         const auto b = histogram::bounds_of(histogram::index_of(v));
         CAPTURE(v, b.low, b.high);
@@ -26,8 +24,7 @@ TEST_CASE("every value falls into a bucket that contains it", "[irqbench][histog
     }
 }
 
-TEST_CASE("buckets follow each other without gap or overlap", "[irqbench][histogram]")
-{
+TEST_CASE("buckets follow each other without gap or overlap", "[irqbench][histogram]") {
     for (std::size_t i = 0; i + 1 < 5000; ++i) {
         CAPTURE(i);
         REQUIRE(histogram::bounds_of(i + 1).low == histogram::bounds_of(i).high + 1);
@@ -35,8 +32,7 @@ TEST_CASE("buckets follow each other without gap or overlap", "[irqbench][histog
     }
 }
 
-TEST_CASE("an empty histogram is all zeroes", "[irqbench][histogram]")
-{
+TEST_CASE("an empty histogram is all zeroes", "[irqbench][histogram]") {
     const histogram h;
     CHECK(h.count() == 0);
     CHECK(h.min() == 0);
@@ -46,11 +42,9 @@ TEST_CASE("an empty histogram is all zeroes", "[irqbench][histogram]")
     CHECK(h.buckets().empty());
 }
 
-TEST_CASE("percentiles are exact for small values", "[irqbench][histogram]")
-{
+TEST_CASE("percentiles are exact for small values", "[irqbench][histogram]") {
     histogram h;
-    for (std::uint64_t v = 1; v <= 100; ++v)
-        h.record(v);
+    for (std::uint64_t v = 1; v <= 100; ++v) h.record(v);
     CHECK(h.percentile(0) == 1);
     CHECK(h.percentile(1) == 1);
     CHECK(h.percentile(50) == 50);
@@ -60,8 +54,7 @@ TEST_CASE("percentiles are exact for small values", "[irqbench][histogram]")
     CHECK(h.mean() == Approx(50.5));
 }
 
-TEST_CASE("p99.9 of a thousand samples is the last but one", "[irqbench][histogram]")
-{
+TEST_CASE("p99.9 of a thousand samples is the last but one", "[irqbench][histogram]") {
     histogram h;
     h.record(10, 999);
     h.record(1'000'000);
@@ -71,8 +64,7 @@ TEST_CASE("p99.9 of a thousand samples is the last but one", "[irqbench][histogr
 }
 
 TEST_CASE("a percentile is never below the true sample and little above it",
-          "[irqbench][histogram]")
-{
+          "[irqbench][histogram]") {
     std::mt19937_64 random(2);
     std::lognormal_distribution<double> latency(std::log(40'000.0), 0.8);
     histogram h;
@@ -83,20 +75,17 @@ TEST_CASE("a percentile is never below the true sample and little above it",
     }
     std::sort(samples.begin(), samples.end());
     for (double p : {0.1, 1.0, 10.0, 50.0, 90.0, 99.0, 99.9, 99.99}) {
-        const std::size_t rank =
-            static_cast<std::size_t>(std::ceil(p / 100 * 20'000 - 1e-6)) - 1;
+        const std::size_t rank = static_cast<std::size_t>(std::ceil(p / 100 * 20'000 - 1e-6)) - 1;
         CAPTURE(p);
         const auto truth = static_cast<double>(samples[rank]);
         CHECK(static_cast<double>(h.percentile(p)) >= truth);
-        CHECK(static_cast<double>(h.percentile(p)) <=
-              truth * (1 + histogram::relative_error) + 1);
+        CHECK(static_cast<double>(h.percentile(p)) <= truth * (1 + histogram::relative_error) + 1);
     }
     CHECK(h.min() == samples.front());
     CHECK(h.max() == samples.back());
 }
 
-TEST_CASE("merging two histograms is recording both", "[irqbench][histogram]")
-{
+TEST_CASE("merging two histograms is recording both", "[irqbench][histogram]") {
     histogram a, b, both;
     for (std::uint64_t v : {5U, 700U, 90'000U}) {
         a.record(v);
@@ -111,12 +100,10 @@ TEST_CASE("merging two histograms is recording both", "[irqbench][histogram]")
     CHECK(a.sum() == both.sum());
     CHECK(a.min() == 1);
     CHECK(a.max() == 3'000'000);
-    for (double p : {10.0, 50.0, 90.0})
-        CHECK(a.percentile(p) == both.percentile(p));
+    for (double p : {10.0, 50.0, 90.0}) CHECK(a.percentile(p) == both.percentile(p));
 }
 
-TEST_CASE("the share up to a value counts its whole bucket", "[irqbench][histogram]")
-{
+TEST_CASE("the share up to a value counts its whole bucket", "[irqbench][histogram]") {
     histogram h;
     h.record(10, 3);
     h.record(20, 1);
@@ -125,8 +112,7 @@ TEST_CASE("the share up to a value counts its whole bucket", "[irqbench][histogr
     CHECK(h.share_up_to(1'000'000) == 1.0);
 }
 
-TEST_CASE("a histogram is restored from what it printed", "[irqbench][histogram]")
-{
+TEST_CASE("a histogram is restored from what it printed", "[irqbench][histogram]") {
     histogram h;
     for (std::uint64_t v : {0U, 9U, 300U, 301U, 40'000U, 40'001U, 7'000'003U})
         h.record(v, v % 3 + 1);
@@ -135,12 +121,10 @@ TEST_CASE("a histogram is restored from what it printed", "[irqbench][histogram]
     CHECK(r.min() == h.min());
     CHECK(r.max() == h.max());
     CHECK(r.mean() == h.mean());
-    for (double p : {1.0, 50.0, 99.0, 100.0})
-        CHECK(r.percentile(p) == h.percentile(p));
+    for (double p : {1.0, 50.0, 99.0, 100.0}) CHECK(r.percentile(p) == h.percentile(p));
 }
 
-TEST_CASE("contradictory buckets are refused", "[irqbench][histogram]")
-{
+TEST_CASE("contradictory buckets are refused", "[irqbench][histogram]") {
     CHECK_THROWS_AS(histogram::restore({{300, 302, 1}}, 300, 300, 300), std::invalid_argument);
     CHECK_THROWS_AS(histogram::restore({{5, 5, 0}}, 5, 5, 0), std::invalid_argument);
     CHECK_THROWS_AS(histogram::restore({{5, 5, 1}}, 4, 5, 5), std::invalid_argument);

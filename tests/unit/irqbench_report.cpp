@@ -16,30 +16,25 @@ using namespace irqbench;
 
 namespace {
 
-histogram around(double median_ns, unsigned samples, unsigned seed)
-{
+histogram around(double median_ns, unsigned samples, unsigned seed) {
     std::mt19937 random(seed);
     std::lognormal_distribution<double> latency(std::log(median_ns), 0.3);
     histogram h;
-    for (unsigned i = 0; i < samples; ++i)
-        h.record(static_cast<std::uint64_t>(latency(random)));
+    for (unsigned i = 0; i < samples; ++i) h.record(static_cast<std::uint64_t>(latency(random)));
     return h;
 }
 
-cell method_cell(const char* name, method_kind kind, measure what, double median_ns)
-{
+cell method_cell(const char* name, method_kind kind, measure what, double median_ns) {
     cell c;
     c.method = name;
     c.kind = kind;
     c.what = what;
     c.total_ns = around(median_ns, 1000, 7);
-    if (what == measure::one_way)
-        c.send_ns = around(median_ns / 5, 1000, 8);
+    if (what == measure::one_way) c.send_ns = around(median_ns / 5, 1000, 8);
     return c;
 }
 
-cell source_cell(const char* name, double median_ns)
-{
+cell source_cell(const char* name, double median_ns) {
     cell c = method_cell(name, method_kind::source, measure::one_way, median_ns);
     c.awake = 3;
     c.unstamped = 1;
@@ -53,8 +48,7 @@ cell source_cell(const char* name, double median_ns)
     return c;
 }
 
-run_report small_report()
-{
+run_report small_report() {
     run_report r;
     r.started = "2026-01-02T03:04:05Z";
     r.duration_s = 12.5;
@@ -84,31 +78,27 @@ run_report small_report()
     return r;
 }
 
-std::size_t count_of(const std::string& text, const std::string& what)
-{
+std::size_t count_of(const std::string& text, const std::string& what) {
     std::size_t n = 0;
-    for (auto at = text.find(what); at != std::string::npos; at = text.find(what, at + 1))
-        ++n;
+    for (auto at = text.find(what); at != std::string::npos; at = text.find(what, at + 1)) ++n;
     return n;
 }
 
 }  // namespace
 
-TEST_CASE("a JSON report read back is the same report", "[irqbench][json]")
-{
+TEST_CASE("a JSON report read back is the same report", "[irqbench][json]") {
     const std::string text = json_report(small_report());
     CHECK(json_report(parse_json_report(text)) == text);
 }
 
-TEST_CASE("the JSON report names its version, sources, stages and methods", "[irqbench][json]")
-{
+TEST_CASE("the JSON report names its version, sources, stages and methods", "[irqbench][json]") {
     const auto j = nlohmann::json::parse(json_report(small_report()));
     CHECK(j.at("output_version") == 1);
     CHECK(j.at("machine").at("comparison_only") == true);
     CHECK(j.at("sources").at("msi").at("samples") == 1000);
     const auto& main = j.at("sources").at("msi").at("cells").at(0);
-    for (const char* stage :
-         {"call_to_ring", "ring_to_handler", "handler_to_wake", "wake_to_user", "handler_to_user"}) {
+    for (const char* stage : {"call_to_ring", "ring_to_handler", "handler_to_wake", "wake_to_user",
+                              "handler_to_user"}) {
         CAPTURE(stage);
         CHECK(main.at("stages").at(stage).at("count") == 1000);
         CHECK(main.at("stages").at(stage).at("buckets").size() > 1);
@@ -122,8 +112,7 @@ TEST_CASE("the JSON report names its version, sources, stages and methods", "[ir
           std::string::npos);
 }
 
-TEST_CASE("what is not an irqbench report is refused with the reason", "[irqbench][json]")
-{
+TEST_CASE("what is not an irqbench report is refused with the reason", "[irqbench][json]") {
     CHECK_THROWS_WITH(parse_json_report("hello"), Catch::Contains("not an irqbench report"));
     CHECK_THROWS_WITH(parse_json_report("{}"), Catch::Contains("output_version"));
     CHECK_THROWS_WITH(parse_json_report("{\"output_version\": 99}"),
@@ -136,21 +125,18 @@ TEST_CASE("what is not an irqbench report is refused with the reason", "[irqbenc
     CHECK_THROWS_WITH(parse_json_report(j.dump()), Catch::Contains("not an irqbench report"));
 }
 
-TEST_CASE("the text report is ASCII and fits a serial console", "[irqbench][text]")
-{
+TEST_CASE("the text report is ASCII and fits a serial console", "[irqbench][text]") {
     std::istringstream lines(text_report(small_report(), false));
     std::size_t n = 0;
     for (std::string line; std::getline(lines, line); ++n) {
         CAPTURE(line);
         CHECK(line.size() <= 80);
-        for (char c : line)
-            REQUIRE((c >= 0x20 && c < 0x7f));
+        for (char c : line) REQUIRE((c >= 0x20 && c < 0x7f));
     }
     CHECK(n > 30);
 }
 
-TEST_CASE("the text report says what the figures are worth", "[irqbench][text]")
-{
+TEST_CASE("the text report says what the figures are worth", "[irqbench][text]") {
     const std::string text = text_report(small_report(), false);
     for (const char* expected :
          {"emulated (QEMU TCG): latencies are good for comparison only", "99.0 % in interrupt",
@@ -162,8 +148,7 @@ TEST_CASE("the text report says what the figures are worth", "[irqbench][text]")
     CHECK(text_report(small_report(), true).find("\033[1m") != std::string::npos);
 }
 
-TEST_CASE("the cyclictest-like histogram has a column for each method", "[irqbench][text]")
-{
+TEST_CASE("the cyclictest-like histogram has a column for each method", "[irqbench][text]") {
     microsecond_histogram a, b;
     a.method = "msi";
     b.method = "eventfd";
@@ -181,8 +166,7 @@ TEST_CASE("the cyclictest-like histogram has a column for each method", "[irqben
 }
 
 TEST_CASE("the HTML report needs no network, no script and escapes what it quotes",
-          "[irqbench][html]")
-{
+          "[irqbench][html]") {
     const std::string html = html_report(small_report());
     CHECK(html.find("http") == std::string::npos);
     CHECK(html.find("<script") == std::string::npos);
@@ -195,8 +179,7 @@ TEST_CASE("the HTML report needs no network, no script and escapes what it quote
     CHECK(html.find("Emulated processor") != std::string::npos);
 }
 
-TEST_CASE("every plot of the HTML report is labelled, once", "[irqbench][html]")
-{
+TEST_CASE("every plot of the HTML report is labelled, once", "[irqbench][html]") {
     const std::string html = html_report(small_report());
     const std::size_t plots = count_of(html, "<svg ");
     CHECK(plots >= 10);
@@ -213,8 +196,7 @@ TEST_CASE("every plot of the HTML report is labelled, once", "[irqbench][html]")
     }
 }
 
-TEST_CASE("a report of peers alone is complete too", "[irqbench][html]")
-{
+TEST_CASE("a report of peers alone is complete too", "[irqbench][html]") {
     run_report r = small_report();
     std::erase_if(r.cells, [](const cell& c) { return c.kind != method_kind::peer; });
     r.module.reset();
@@ -224,14 +206,12 @@ TEST_CASE("a report of peers alone is complete too", "[irqbench][html]")
     CHECK(json_report(parse_json_report(json_report(r))) == json_report(r));
 }
 
-TEST_CASE("an empty report is an error, not an empty page", "[irqbench][html]")
-{
+TEST_CASE("an empty report is an error, not an empty page", "[irqbench][html]") {
     CHECK_THROWS_AS(html_report(run_report{}), std::runtime_error);
     CHECK_THROWS_AS(svg_report(run_report{}), std::runtime_error);
 }
 
-TEST_CASE("the SVG file stands alone in light and dark", "[irqbench][svg]")
-{
+TEST_CASE("the SVG file stands alone in light and dark", "[irqbench][svg]") {
     const std::string svg = svg_report(small_report());
     CHECK(svg.rfind("<svg xmlns=\"http://www.w3.org/2000/svg\"", 0) == 0);
     CHECK(svg.find("prefers-color-scheme:dark") != std::string::npos);
@@ -240,8 +220,7 @@ TEST_CASE("the SVG file stands alone in light and dark", "[irqbench][svg]")
     CHECK(svg.substr(svg.size() - 7) == "</svg>\n");
 }
 
-TEST_CASE("labels are moved apart, stay in order and within their range", "[irqbench][svg]")
-{
+TEST_CASE("labels are moved apart, stay in order and within their range", "[irqbench][svg]") {
     const std::vector<double> wanted{100, 101, 102, 5, 300, 299};
     const auto placed = spread_labels(wanted, 15, 0, 305);
     for (std::size_t i = 0; i < wanted.size(); ++i)
@@ -255,12 +234,11 @@ TEST_CASE("labels are moved apart, stay in order and within their range", "[irqb
         CHECK(p >= 0);
         CHECK(p <= 305 + 1e-9);
     }
-    CHECK(placed[3] == 5);   // far from the others: stays
+    CHECK(placed[3] == 5);  // far from the others: stays
     CHECK(placed[1] == Approx(101));
 }
 
-TEST_CASE("axes have round ticks", "[irqbench][svg]")
-{
+TEST_CASE("axes have round ticks", "[irqbench][svg]") {
     CHECK(linear_ticks(70, 8) == std::vector<double>{0, 10, 20, 30, 40, 50, 60, 70});
     CHECK(linear_ticks(1.5, 5).back() >= 1.5);
     CHECK(linear_ticks(0, 5).size() >= 2);
@@ -274,8 +252,7 @@ TEST_CASE("axes have round ticks", "[irqbench][svg]")
     CHECK(scale.ticks().front() == Approx(10));
 }
 
-TEST_CASE("text is escaped for SVG and HTML", "[irqbench][svg]")
-{
+TEST_CASE("text is escaped for SVG and HTML", "[irqbench][svg]") {
     CHECK(escape("a<b>&\"'") == "a&lt;b&gt;&amp;&quot;&#39;");
     CHECK(escape(std::string("x\x01y")) == "x?y");
 }

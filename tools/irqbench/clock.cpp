@@ -9,16 +9,14 @@
 
 namespace irqbench {
 
-void sleep_until(std::uint64_t deadline_ns)
-{
+void sleep_until(std::uint64_t deadline_ns) {
     const timespec t{static_cast<time_t>(deadline_ns / 1'000'000'000U),
                      static_cast<long>(deadline_ns % 1'000'000'000U)};
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, nullptr) == EINTR) {
     }
 }
 
-timestamp_cost measure_timestamp_cost()
-{
+timestamp_cost measure_timestamp_cost() {
     constexpr int calls = 200;
     constexpr int blocks = 51;
     timestamp_cost cost;
@@ -29,20 +27,17 @@ timestamp_cost measure_timestamp_cost()
         std::uint64_t last = start;
         for (int i = 0; i < calls; ++i) {
             const std::uint64_t t = now_ns();
-            if (t != last && t - last < cost.step_ns)
-                cost.step_ns = t - last;
+            if (t != last && t - last < cost.step_ns) cost.step_ns = t - last;
             last = t;
         }
         per_call.push_back(static_cast<double>(last - start) / calls);
     }
-    if (cost.step_ns == std::numeric_limits<std::uint64_t>::max())
-        cost.step_ns = 0;
+    if (cost.step_ns == std::numeric_limits<std::uint64_t>::max()) cost.step_ns = 0;
     cost.ns = spread_of(per_call).median;
     return cost;
 }
 
-std::uint64_t cycles_of_counted_loop(std::uint64_t iterations)
-{
+std::uint64_t cycles_of_counted_loop(std::uint64_t iterations) {
 #if defined(__x86_64__)
     const std::uint64_t start = cycle_counter();
     asm volatile("1: dec %0\n\tjnz 1b" : "+r"(iterations)::"cc");

@@ -11,8 +11,7 @@ namespace irqbench {
 
 // CLOCK_MONOTONIC, the clock of the kernel's stage stamps. Inline: it stands on both ends of every
 // measurement.
-inline std::uint64_t now_ns()
-{
+inline std::uint64_t now_ns() {
     timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000U +
@@ -23,8 +22,8 @@ inline std::uint64_t now_ns()
 void sleep_until(std::uint64_t deadline_ns);
 
 struct timestamp_cost {
-    double ns = 0;                 // one now_ns(), median over blocks of calls
-    std::uint64_t step_ns = 0;     // smallest difference seen between two readings
+    double ns = 0;              // one now_ns(), median over blocks of calls
+    std::uint64_t step_ns = 0;  // smallest difference seen between two readings
 };
 
 // Takes a few milliseconds.
@@ -33,8 +32,7 @@ timestamp_cost measure_timestamp_cost();
 #if defined(__x86_64__)
 inline constexpr bool has_cycle_counter = true;
 // Ordered after everything before it, so that what is measured has been done.
-inline std::uint64_t cycle_counter()
-{
+inline std::uint64_t cycle_counter() {
     std::uint32_t low, high;
     asm volatile("lfence\n\trdtsc" : "=a"(low), "=d"(high)::"memory");
     return (std::uint64_t{high} << 32) | low;

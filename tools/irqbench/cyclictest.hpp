@@ -13,7 +13,7 @@ namespace irqbench {
 // The text of `cyclictest -q -h N -t 1`: count by whole microseconds. Throws std::runtime_error
 // where it is something else.
 struct cyclictest_histogram {
-    std::vector<std::uint64_t> counts;   // counts[i]: i <= latency < i + 1 us
+    std::vector<std::uint64_t> counts;  // counts[i]: i <= latency < i + 1 us
     std::uint64_t overflows = 0;
 
     std::uint64_t count() const;

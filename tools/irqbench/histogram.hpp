@@ -20,8 +20,8 @@ public:
     static constexpr double relative_error = 1.0 / (1U << sub_bucket_bits);
 
     struct bucket {
-        std::uint64_t low;    // smallest value of the bucket
-        std::uint64_t high;   // largest value of the bucket
+        std::uint64_t low;   // smallest value of the bucket
+        std::uint64_t high;  // largest value of the bucket
         std::uint64_t count;
     };
 
@@ -53,7 +53,7 @@ public:
     static bucket bounds_of(std::size_t index);
 
 private:
-    std::vector<std::uint64_t> counts_;   // by index_of(), grown to the largest index seen
+    std::vector<std::uint64_t> counts_;  // by index_of(), grown to the largest index seen
     std::uint64_t count_ = 0;
     std::uint64_t sum_ = 0;
     std::uint64_t min_ = UINT64_MAX;

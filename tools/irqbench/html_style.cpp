@@ -3,8 +3,7 @@
 
 namespace irqbench {
 
-std::string page_style()
-{
+std::string page_style() {
     return R"(
 :root{--page:#f4f6f8;--card:#fff;--line:#dfe3e8;--accent:#0a66c2;--warn-bg:#fff4dc;--warn-ink:#6b4700;
 --warn-line:#f0d596;--code:#eef1f4}

@@ -15,16 +15,16 @@ namespace irqbench {
 // What a round trip costs hangs on what the scheduler does with the answering side, which has just
 // woken the caller. Both happen with every method, so both are measured.
 enum class handover {
-    both_sleep,   // it runs on and sleeps: two sleeps and two wake-ups a round trip
-    preempted,    // the caller pushes it off the CPU before it can: one of each. The scheduler does
-                  // so while the caller has had less of the CPU, as right after a fork; here the
-                  // answering side is made to run for a while before
+    both_sleep,  // it runs on and sleeps: two sleeps and two wake-ups a round trip
+    preempted,   // the caller pushes it off the CPU before it can: one of each. The scheduler does
+                 // so while the caller has had less of the CPU, as right after a fork; here the
+                 // answering side is made to run for a while before
 };
 
 struct instruction_figure {
-    std::string path;           // what was called, such as "ioctl:direct"
+    std::string path;  // what was called, such as "ioctl:direct"
     handover how;
-    spread per_round_trip;      // over the repetitions
+    spread per_round_trip;  // over the repetitions
     // Times a round trip, of the calling and the answering side: the proof of the above.
     double slept[2] = {};
     double preempted[2] = {};
@@ -32,7 +32,7 @@ struct instruction_figure {
 
 struct instruction_report {
     machine on;
-    double counted_loop_ratio = 0;    // counter steps per instruction of a known loop: 1
+    double counted_loop_ratio = 0;  // counter steps per instruction of a known loop: 1
     std::uint64_t round_trips = 0;
     std::vector<instruction_figure> figures;
     std::vector<absence> absent;

@@ -14,19 +14,19 @@ enum class environment { bare_metal, virtualised, emulated, unknown };
 std::string_view to_string(environment e);
 
 struct machine {
-    std::string kernel;          // uname -r
-    std::string kernel_build;    // uname -v
-    std::string architecture;    // uname -m
+    std::string kernel;        // uname -r
+    std::string kernel_build;  // uname -v
+    std::string architecture;  // uname -m
     std::string cpu_model;
     int cpus_online = 0;
     std::vector<int> cpus_allowed;
     std::string clock_source;
     std::string clock_sources_available;
     environment where = environment::unknown;
-    std::string hypervisor;      // its name or signature, "" on bare metal
+    std::string hypervisor;  // its name or signature, "" on bare metal
     std::string preemption;
     bool realtime_kernel = false;
-    std::string isolated_cpus;   // as the kernel prints them, "" for none
+    std::string isolated_cpus;  // as the kernel prints them, "" for none
 };
 
 machine describe_machine();

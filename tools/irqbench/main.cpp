@@ -25,41 +25,29 @@ namespace irqbench {
 
 namespace {
 
-void print(const options& o, const std::string& text)
-{
-    if (!o.quiet)
-        fmt::print("{}", text);
+void print(const options& o, const std::string& text) {
+    if (!o.quiet) fmt::print("{}", text);
 }
 
-void write_file(const std::string& path, const std::string& text)
-{
-    if (path.empty())
-        return;
+void write_file(const std::string& path, const std::string& text) {
+    if (path.empty()) return;
     std::ofstream file(path, std::ios::binary | std::ios::trunc);
     file << text;
     file.close();
-    if (!file)
-        throw std::runtime_error("cannot write " + path);
+    if (!file) throw std::runtime_error("cannot write " + path);
 }
 
-void write_reports(const options& o, const run_report& r)
-{
-    if (!o.json.empty())
-        write_file(o.json, json_report(r));
-    if (!o.html.empty())
-        write_file(o.html, html_report(r));
-    if (!o.svg.empty())
-        write_file(o.svg, svg_report(r));
+void write_reports(const options& o, const run_report& r) {
+    if (!o.json.empty()) write_file(o.json, json_report(r));
+    if (!o.html.empty()) write_file(o.html, html_report(r));
+    if (!o.svg.empty()) write_file(o.svg, svg_report(r));
 }
 
-int check_limit(const options& o, const run_report& r)
-{
-    if (o.max_latency_ns == 0)
-        return exit_ok;
+int check_limit(const options& o, const run_report& r) {
+    if (o.max_latency_ns == 0) return exit_ok;
     int status = exit_ok;
     for (const cell& c : r.cells) {
-        if (c.what != measure::one_way || c.total_ns.max() <= o.max_latency_ns)
-            continue;
+        if (c.what != measure::one_way || c.total_ns.max() <= o.max_latency_ns) continue;
         fmt::print(stderr, "irqbench: {}, {}: {} us exceed the limit of {} us\n",
                    display_name(c.method), c.where.description(),
                    microseconds(static_cast<double>(c.total_ns.max())),
@@ -69,8 +57,7 @@ int check_limit(const options& o, const run_report& r)
     return status;
 }
 
-int do_run(const options& o)
-{
+int do_run(const options& o) {
     const run_result result = measure_all(o);
     print(o, text_report(result.report, colour_wanted(STDOUT_FILENO)));
     if (!result.by_microsecond.empty()) {
@@ -84,8 +71,7 @@ int do_run(const options& o)
     return check_limit(o, result.report);
 }
 
-int do_info(const options& o)
-{
+int do_info(const options& o) {
     const machine m = describe_machine();
     const timestamp_cost cost = measure_timestamp_cost();
     try {
@@ -99,48 +85,37 @@ int do_info(const options& o)
     }
 }
 
-int do_instructions(const options& o)
-{
+int do_instructions(const options& o) {
     const instruction_report r = measure_instructions(o);
     print(o, text_instructions(r, colour_wanted(STDOUT_FILENO)));
-    if (!o.json.empty())
-        write_file(o.json, json_instructions(r));
+    if (!o.json.empty()) write_file(o.json, json_instructions(r));
     return exit_ok;
 }
 
-int do_validate(const options& o)
-{
+int do_validate(const options& o) {
     const validation v = validate_timer(o);
     print(o, text_validation(v));
     return v.agrees() ? exit_ok : exit_failed;
 }
 
-int do_report(const options& o)
-{
+int do_report(const options& o) {
     std::ifstream file(o.report_input, std::ios::binary);
     std::ostringstream text;
     text << file.rdbuf();
-    if (!file)
-        throw std::runtime_error("cannot read " + o.report_input);
+    if (!file) throw std::runtime_error("cannot read " + o.report_input);
     const run_report r = parse_json_report(text.str());
     print(o, text_report(r, colour_wanted(STDOUT_FILENO)));
     write_reports(o, r);
     return exit_ok;
 }
 
-int dispatch(const options& o)
-{
+int dispatch(const options& o) {
     switch (o.what) {
-    case command::run:
-        return do_run(o);
-    case command::info:
-        return do_info(o);
-    case command::instructions:
-        return do_instructions(o);
-    case command::validate:
-        return do_validate(o);
-    case command::report:
-        return do_report(o);
+        case command::run: return do_run(o);
+        case command::info: return do_info(o);
+        case command::instructions: return do_instructions(o);
+        case command::validate: return do_validate(o);
+        case command::report: return do_report(o);
     }
     return exit_usage;
 }
@@ -149,12 +124,10 @@ int dispatch(const options& o)
 
 }  // namespace irqbench
 
-int main(int argc, char** argv)
-{
+int main(int argc, char** argv) {
     irqbench::options o;
     int status = irqbench::exit_ok;
-    if (!irqbench::parse_command_line(argc, argv, o, status))
-        return status;
+    if (!irqbench::parse_command_line(argc, argv, o, status)) return status;
     try {
         return irqbench::dispatch(o);
     } catch (const irqbench::door_absent& e) {

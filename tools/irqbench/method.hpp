@@ -50,8 +50,7 @@ public:
     virtual void send() = 0;
     virtual void receive() = 0;
     // send() and receive(), in one call where the method has one.
-    virtual void exchange()
-    {
+    virtual void exchange() {
         send();
         receive();
     }

@@ -36,19 +36,19 @@ enum class measure { one_way, round_trip };
 std::string_view to_string(measure m);
 
 enum class method_kind {
-    source,   // an interrupt source of the door, with stage stamps
-    door,     // the same without stamps, as a method to compare
-    peer,     // what the system offers without ipcdoor
+    source,  // an interrupt source of the door, with stage stamps
+    door,    // the same without stamps, as a method to compare
+    peer,    // what the system offers without ipcdoor
 };
 std::string_view to_string(method_kind k);
 
 // What the kernel's stamps tell of a source, sample by sample.
 struct stages {
-    std::array<histogram, stage_count> each_ns;   // as stage_names
+    std::array<histogram, stage_count> each_ns;  // as stage_names
     histogram handler_to_user_ns;
-    std::uint64_t in_interrupt = 0;               // samples whose handler ran in hard interrupt
+    std::uint64_t in_interrupt = 0;  // samples whose handler ran in hard interrupt
     std::map<unsigned, std::uint64_t> handler_cpus;
-    std::vector<stage_split> splits;              // at p50 and p99
+    std::vector<stage_split> splits;  // at p50 and p99
 };
 
 // One method in one scenario, measured one way or as a round trip.
@@ -57,11 +57,11 @@ struct cell {
     method_kind kind = method_kind::peer;
     measure what = measure::one_way;
     scenario where;
-    histogram total_ns;                  // user space to user space
-    histogram send_ns;                   // one way only: the ringer's time in its call
-    std::uint64_t awake = 0;             // dropped: the receiver did not sleep before the ring
-    std::uint64_t unstamped = 0;         // dropped: stamps missing, or those of another delivery
-    std::optional<stages> by_stage;      // sources only
+    histogram total_ns;              // user space to user space
+    histogram send_ns;               // one way only: the ringer's time in its call
+    std::uint64_t awake = 0;         // dropped: the receiver did not sleep before the ring
+    std::uint64_t unstamped = 0;     // dropped: stamps missing, or those of another delivery
+    std::optional<stages> by_stage;  // sources only
 };
 
 struct absence {
@@ -90,7 +90,7 @@ struct parameters {
 };
 
 struct run_report {
-    std::string started;                 // UTC, ISO 8601
+    std::string started;  // UTC, ISO 8601
     double duration_s = 0;
     machine on;
     std::optional<module_info> module;
@@ -98,7 +98,7 @@ struct run_report {
     parameters with;
     std::vector<cell> cells;
     std::vector<absence> absent;
-    std::vector<std::string> notes;      // what the reader must know, one sentence each
+    std::vector<std::string> notes;  // what the reader must know, one sentence each
 
     const cell* find(std::string_view method, method_kind kind, measure what,
                      const scenario& where) const;

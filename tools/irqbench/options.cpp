@@ -17,12 +17,10 @@ const std::vector<std::string> default_scenarios{"apart-idle", "same-idle", "apa
 
 // Replaces "all" and drops "none"; an unknown name is a usage error.
 std::vector<std::string> resolve(const std::vector<std::string>& named,
-                                 const std::vector<std::string>& all, const char* option)
-{
+                                 const std::vector<std::string>& all, const char* option) {
     std::vector<std::string> chosen;
     const auto add = [&](const std::string& name) {
-        if (std::find(chosen.begin(), chosen.end(), name) == chosen.end())
-            chosen.push_back(name);
+        if (std::find(chosen.begin(), chosen.end(), name) == chosen.end()) chosen.push_back(name);
     };
     for (const std::string& name : named) {
         if (name == "all") {
@@ -40,18 +38,15 @@ std::vector<std::string> resolve(const std::vector<std::string>& named,
     return chosen;
 }
 
-std::string join_arguments(int argc, char** argv)
-{
+std::string join_arguments(int argc, char** argv) {
     std::string line = "irqbench";
-    for (int i = 1; i < argc; ++i)
-        line += std::string(" ") + argv[i];
+    for (int i = 1; i < argc; ++i) line += std::string(" ") + argv[i];
     return line;
 }
 
 }  // namespace
 
-double parse_duration(const std::string& text)
-{
+double parse_duration(const std::string& text) {
     std::size_t used = 0;
     double value = 0;
     try {
@@ -71,17 +66,17 @@ double parse_duration(const std::string& text)
     return value * factor;
 }
 
-bool parse_command_line(int argc, char** argv, options& o, int& status)
-{
+bool parse_command_line(int argc, char** argv, options& o, int& status) {
     CLI::App app{"Latency of ipcdoor's interrupt sources by stage, beside what the system offers"};
     app.name("irqbench");
     app.set_help_flag("--help", "Print this help and exit");
     app.set_version_flag("-V,--version", std::string("irqbench ") + tool_version,
                          "Print the version and exit");
     app.require_subcommand(0, 1);
-    app.footer("Exit status: 0 done, 1 failed, 2 usage, 3 module not loaded, 4 --max-latency "
-               "exceeded.\nWhat is named by --source or --methods is measured; with neither, "
-               "everything. Full story: irqbench(1).");
+    app.footer(
+        "Exit status: 0 done, 1 failed, 2 usage, 3 module not loaded, 4 --max-latency "
+        "exceeded.\nWhat is named by --source or --methods is measured; with neither, "
+        "everything. Full story: irqbench(1).");
 
     std::vector<std::string> sources, methods, scenarios = default_scenarios;
     std::string duration;
@@ -89,50 +84,66 @@ bool parse_command_line(int argc, char** argv, options& o, int& status)
 
     const char* what = "What to measure";
     app.add_option("--source", sources, "Sources of the door: msi,ipi,timer,direct, all or none")
-        ->delimiter(',')->group(what);
+        ->delimiter(',')
+        ->group(what);
     app.add_option("--methods", methods,
                    "Compared methods: eventfd,futex,pipe,unix-stream,unix-dgram,mq,semaphore,"
                    "signal,soft, all or none")
-        ->delimiter(',')->group(what);
+        ->delimiter(',')
+        ->group(what);
     app.add_option("--scenario", scenarios,
                    "Placement and load: apart-idle,same-idle,apart-loaded,same-loaded; the first "
                    "is the main one (default: all)")
-        ->delimiter(',')->group(what);
+        ->delimiter(',')
+        ->group(what);
     app.add_option("--door", o.door, "URI of the door (default " + o.door + ")")->group(what);
     app.add_flag("--validate", validate, "Compare the timer source with cyclictest")->group(what);
 
     const char* how = "How to measure";
     app.add_option("-l,--loops", o.loops,
                    "Samples of each source in the main scenario (default 10000)")
-        ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1'000'000'000}))->group(how);
+        ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1'000'000'000}))
+        ->group(how);
     app.add_option("--side-loops", o.side_loops,
                    "Samples of everything else (default: a twentieth of --loops)")
-        ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1'000'000'000}))->group(how);
+        ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1'000'000'000}))
+        ->group(how);
     app.add_option("-D,--duration", duration,
-                   "Go on for this long instead, in seconds or with suffix m, h, d")->group(how);
+                   "Go on for this long instead, in seconds or with suffix m, h, d")
+        ->group(how);
     app.add_option("-i,--interval", o.interval_us,
                    "Pause before each one-way ring, microseconds (default 50)")
-        ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{10'000'000}))->group(how);
+        ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{10'000'000}))
+        ->group(how);
     app.add_option("-p,--priority", o.priority,
                    "SCHED_FIFO priority of the receiver, the ringer has one less (default 0: "
                    "normal policy)")
-        ->check(CLI::Range(0, 99))->group(how);
+        ->check(CLI::Range(0, 99))
+        ->group(how);
     app.add_option("-a,--affinity", o.affinity,
                    "CPUs as RECEIVER[,RINGER] (default: the second and the first allowed)")
-        ->delimiter(',')->expected(1, 2)->check(CLI::Range(0, 1023))->group(how);
+        ->delimiter(',')
+        ->expected(1, 2)
+        ->check(CLI::Range(0, 1023))
+        ->group(how);
     app.add_option("--load", o.load, "Busy processes on each CPU in loaded scenarios (default 1)")
-        ->check(CLI::Range(1, 64))->group(how);
+        ->check(CLI::Range(1, 64))
+        ->group(how);
     app.add_option("--rounds", o.rounds, "Rounds in which all methods take turns (default 10)")
-        ->check(CLI::Range(1, 10000))->group(how);
+        ->check(CLI::Range(1, 10000))
+        ->group(how);
     app.add_option("--warmup", o.warmup, "Samples dropped at the start of each turn (default 10)")
-        ->check(CLI::Range(0, 1000))->group(how);
+        ->check(CLI::Range(0, 1000))
+        ->group(how);
     app.add_option("--max-latency", o.max_latency_ns,
-                   "Exit with 4 if a one-way sample takes longer, nanoseconds")->group(how);
+                   "Exit with 4 if a one-way sample takes longer, nanoseconds")
+        ->group(how);
 
     const char* output = "Output";
     app.add_option("-h,--histogram", o.histogram_us,
                    "Print a histogram as cyclictest does, up to this many microseconds")
-        ->check(CLI::Range(1, 1'000'000))->group(output);
+        ->check(CLI::Range(1, 1'000'000))
+        ->group(output);
     app.add_option("--histfile", o.histfile, "Write that histogram to this file instead")
         ->group(output);
     app.add_option("--json", o.json, "Write everything as JSON to this file")->group(output);
@@ -149,8 +160,9 @@ bool parse_command_line(int argc, char** argv, options& o, int& status)
     instructions->fallthrough();
     instructions->add_option("--repetitions", o.repetitions, "Repetitions (default 9)")
         ->check(CLI::Range(1, 1000));
-    instructions->add_option("--round-trips", o.round_trips,
-                             "Round trips in each repetition (default 1000)")
+    instructions
+        ->add_option("--round-trips", o.round_trips,
+                     "Round trips in each repetition (default 1000)")
         ->check(CLI::Range(1, 1'000'000));
     auto* report = app.add_subcommand("report", "Make reports from a --json file");
     report->fallthrough();
@@ -184,15 +196,13 @@ bool parse_command_line(int argc, char** argv, options& o, int& status)
             o.scenarios.push_back(*scenario::parse(name));
         if (o.scenarios.empty())
             throw CLI::ValidationError("--scenario", "nothing is left to measure");
-        if (!duration.empty())
-            try {
+        if (!duration.empty()) try {
                 o.duration_s = parse_duration(duration);
             } catch (const std::invalid_argument& e) {
                 throw CLI::ValidationError("--duration", e.what());
             }
         o.side_loops_named = o.side_loops != 0;
-        if (!o.side_loops_named)
-            o.side_loops = std::max<std::uint64_t>(1, o.loops / 20);
+        if (!o.side_loops_named) o.side_loops = std::max<std::uint64_t>(1, o.loops / 20);
         if (!o.histfile.empty() && o.histogram_us == 0)
             throw CLI::ValidationError("--histfile", "needs --histogram N");
         if (o.what == command::report && (o.histogram_us != 0 || o.max_latency_ns != 0))

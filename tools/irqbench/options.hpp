@@ -25,21 +25,21 @@ struct options {
     command what = command::run;
 
     std::string door = "door:/dev/ipcdoor0";
-    std::vector<std::string> sources;      // what is to be measured, already resolved
+    std::vector<std::string> sources;  // what is to be measured, already resolved
     std::vector<std::string> methods;
-    bool sources_named = false;            // --source was given: an absent one is an error
+    bool sources_named = false;  // --source was given: an absent one is an error
     bool methods_named = false;
     std::vector<scenario> scenarios;
 
     std::uint64_t interval_us = 50;
     std::uint64_t loops = 10'000;
-    std::uint64_t side_loops = 0;          // resolved: a twentieth of loops unless given
+    std::uint64_t side_loops = 0;  // resolved: a twentieth of loops unless given
     bool side_loops_named = false;
     std::uint64_t rounds = 10;
     std::uint64_t warmup = 10;
-    double duration_s = 0;                 // 0: loops decide
+    double duration_s = 0;  // 0: loops decide
     int priority = 0;
-    std::vector<int> affinity;             // waiter, then ringer
+    std::vector<int> affinity;  // waiter, then ringer
     int load = 1;
 
     std::uint64_t histogram_us = 0;
@@ -51,7 +51,7 @@ struct options {
     std::uint64_t max_latency_ns = 0;
     bool quiet = false;
 
-    std::uint64_t repetitions = 9;         // instructions
+    std::uint64_t repetitions = 9;  // instructions
     std::uint64_t round_trips = 1'000;
 
     std::string command_line;

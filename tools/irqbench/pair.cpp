@@ -17,34 +17,27 @@ constexpr std::uint64_t second_ns = 1'000'000'000U;
 constexpr std::uint64_t meeting_timeout_ns = 15 * second_ns;
 constexpr std::uint64_t idle_timeout_ns = 3600 * second_ns;
 
-rusage own_usage()
-{
+rusage own_usage() {
     rusage usage{};
     getrusage(RUSAGE_THREAD, &usage);
     return usage;
 }
 
-long voluntary_switches()
-{
-    return own_usage().ru_nvcsw;
-}
+long voluntary_switches() { return own_usage().ru_nvcsw; }
 
 template <std::size_t N>
-void keep_text(char (&to)[N], const char* from)
-{
+void keep_text(char (&to)[N], const char* from) {
     std::snprintf(to, N, "%s", from);
 }
 
 }  // namespace
 
 pair::pair(method_list methods, int waiter_priority, int ringer_priority)
-    : methods_(std::move(methods)), priorities_{ringer_priority, waiter_priority}
-{
+    : methods_(std::move(methods)), priorities_{ringer_priority, waiter_priority} {
     if (methods_.size() > max_methods)
         throw std::logic_error("more methods than the pair has room for");
     for (std::size_t i = 0; i < methods_.size(); ++i) {
-        for (side_status& s : area_->of_side)
-            s.methods[i].present = true;
+        for (side_status& s : area_->of_side) s.methods[i].present = true;
         try {
             methods_[i]->prepare();
         } catch (const unavailable& e) {
@@ -61,17 +54,14 @@ pair::pair(method_list methods, int waiter_priority, int ringer_priority)
     run(nothing);
 }
 
-bool pair::is_present(std::size_t i) const
-{
+bool pair::is_present(std::size_t i) const {
     return area_->of_side[0].methods[i].present && area_->of_side[1].methods[i].present;
 }
 
-std::vector<absence> pair::absent() const
-{
+std::vector<absence> pair::absent() const {
     std::vector<absence> list;
     for (std::size_t i = 0; i < methods_.size(); ++i) {
-        if (is_present(i))
-            continue;
+        if (is_present(i)) continue;
         const char* reason = "";
         // The waiter's is the better text: it creates what the ringer then fails to find.
         for (side s : {side::ringer, side::waiter})
@@ -82,8 +72,7 @@ std::vector<absence> pair::absent() const
     return list;
 }
 
-std::span<const sample> pair::run(const batch_order& order)
-{
+std::span<const sample> pair::run(const batch_order& order) {
     area& a = *area_;
     a.batch = order;
     a.batch.samples = order.counted ? order.samples : std::min(order.samples, max_batch);
@@ -103,8 +92,7 @@ std::span<const sample> pair::run(const batch_order& order)
             for (int other = 0; other < 2; ++other) {
                 if (a.of_side[other].failed.load() != 0)
                     throw std::runtime_error(a.of_side[other].error);
-                if (processes_[other].ended())
-                    throw std::runtime_error("a measured process died");
+                if (processes_[other].ended()) throw std::runtime_error("a measured process died");
             }
             const std::uint32_t done = a.done.load();
             if (done != moved_to) {
@@ -122,8 +110,7 @@ std::span<const sample> pair::run(const batch_order& order)
 }
 
 pair::counted pair::run_counted(std::uint32_t method, std::uint32_t round_trips, int cpu,
-                                std::uint64_t handicap_ns)
-{
+                                std::uint64_t handicap_ns) {
     batch_order order;
     order.method = method;
     order.what = measure::round_trip;
@@ -135,20 +122,17 @@ pair::counted pair::run_counted(std::uint32_t method, std::uint32_t round_trips,
     return area_->count;
 }
 
-int pair::serve(side s)
-{
+int pair::serve(side s) {
     side_status& status = area_->of_side[static_cast<int>(s)];
     try {
         set_timer_slack_ns(1);
         set_fifo(priorities_[static_cast<int>(s)]);
         join_methods(s);
         for (std::uint32_t number = 0;;) {
-            if (!wait_while(area_->order, number, idle_timeout_ns))
-                continue;
+            if (!wait_while(area_->order, number, idle_timeout_ns)) continue;
             number = area_->order.load();
             const batch_order order = area_->batch;
-            if (order.samples != 0)
-                carry_out(s, order);
+            if (order.samples != 0) carry_out(s, order);
             status.finished.store(number);
             wake_all(status.finished);
         }
@@ -159,13 +143,11 @@ int pair::serve(side s)
     }
 }
 
-void pair::join_methods(side s)
-{
+void pair::join_methods(side s) {
     side_status& status = area_->of_side[static_cast<int>(s)];
     for (std::size_t i = 0; i < methods_.size(); ++i) {
         auto& mine = status.methods[i];
-        if (!mine.present)
-            continue;   // prepare() failed, which both sides know
+        if (!mine.present) continue;  // prepare() failed, which both sides know
         for (auto step : {&method::open, &method::connect}) {
             bool ok = true;
             try {
@@ -182,13 +164,11 @@ void pair::join_methods(side s)
     }
 }
 
-void pair::carry_out(side s, const batch_order& order)
-{
+void pair::carry_out(side s, const batch_order& order) {
     pin_to(s == side::ringer ? order.ringer_cpu : order.waiter_cpu);
     if (order.handicap_ns != 0) {
         const std::uint64_t until = now_ns() + order.handicap_ns;
-        if (s == side::ringer)
-            sleep_until(until + order.handicap_ns / 8);
+        if (s == side::ringer) sleep_until(until + order.handicap_ns / 8);
         while (now_ns() < until) {
         }
     }
@@ -204,38 +184,32 @@ void pair::carry_out(side s, const batch_order& order)
 
 // Sleeps for the interval, and if the waiter was not yet back at its wait then, until it is and an
 // interval longer: it needs that time to fall asleep.
-void pair::await_armed(std::uint32_t index, std::uint64_t interval_ns)
-{
+void pair::await_armed(std::uint32_t index, std::uint64_t interval_ns) {
     sleep_until(now_ns() + interval_ns);
-    if (area_->armed.load(std::memory_order_acquire) == index + 1)
-        return;
+    if (area_->armed.load(std::memory_order_acquire) == index + 1) return;
     const std::uint64_t poll_ns = std::max<std::uint64_t>(interval_ns, 10'000);
     while (area_->armed.load(std::memory_order_acquire) != index + 1)
         sleep_until(now_ns() + poll_ns);
     sleep_until(now_ns() + interval_ns);
 }
 
-void pair::ring_batch(method& m, const batch_order& order)
-{
+void pair::ring_batch(method& m, const batch_order& order) {
     area& a = *area_;
     const std::uint64_t start = now_ns();
     for (std::uint32_t i = 0; i < order.samples; ++i) {
         await_armed(i, order.interval_ns);
         const bool late = order.limit_ns != 0 && now_ns() - start > order.limit_ns;
         const bool last = i + 1 == order.samples || late;
-        if (last)
-            a.last.store(1);
+        if (last) a.last.store(1);
         sample& s = a.samples[i];
         s.before_ns = now_ns();
         m.send();
         s.after_ns = now_ns();
-        if (last)
-            break;
+        if (last) break;
     }
 }
 
-void pair::wait_batch(method& m)
-{
+void pair::wait_batch(method& m) {
     area& a = *area_;
     long switches = voluntary_switches();
     for (std::uint32_t i = 0;; ++i) {
@@ -249,13 +223,11 @@ void pair::wait_batch(method& m)
         s.slept = switches_now != switches;
         switches = switches_now;
         a.done.store(i + 1, std::memory_order_relaxed);
-        if (a.last.load() != 0)
-            return;
+        if (a.last.load() != 0) return;
     }
 }
 
-void pair::call_batch(method& m, const batch_order& order)
-{
+void pair::call_batch(method& m, const batch_order& order) {
     area& a = *area_;
     const std::uint64_t start = now_ns();
     for (std::uint32_t i = 0; i < order.samples; ++i) {
@@ -273,38 +245,32 @@ void pair::call_batch(method& m, const batch_order& order)
         s.stamped = false;
         s.slept = true;
         a.done.store(i + 1, std::memory_order_relaxed);
-        if (last)
-            return;
+        if (last) return;
     }
 }
 
-void pair::count_batch(method& m, const batch_order& order)
-{
+void pair::count_batch(method& m, const batch_order& order) {
     area& a = *area_;
     const rusage before = own_usage();
     const std::uint64_t start = cycle_counter();
-    for (std::uint32_t i = 1; i < order.samples; ++i)
-        m.exchange();
+    for (std::uint32_t i = 1; i < order.samples; ++i) m.exchange();
     a.last.store(1);
     m.exchange();
     a.count.cycles = cycle_counter() - start;
     count_switches(side::ringer, before);
 }
 
-void pair::count_switches(side s, const rusage& before)
-{
+void pair::count_switches(side s, const rusage& before) {
     const rusage after = own_usage();
     const auto i = static_cast<std::size_t>(s);
     area_->count.slept[i] = static_cast<std::uint64_t>(after.ru_nvcsw - before.ru_nvcsw);
     area_->count.preempted[i] = static_cast<std::uint64_t>(after.ru_nivcsw - before.ru_nivcsw);
 }
 
-void pair::answer_batch(side s, method& m)
-{
+void pair::answer_batch(side s, method& m) {
     const rusage before = own_usage();
     m.receive();
-    while (area_->last.load() == 0)
-        m.exchange();
+    while (area_->last.load() == 0) m.exchange();
     m.send();
     count_switches(s, before);
 }

@@ -22,13 +22,13 @@ namespace irqbench {
 struct batch_order {
     std::uint32_t method = 0;
     measure what = measure::one_way;
-    std::uint32_t samples = 0;          // at most pair::max_batch
-    std::uint64_t interval_ns = 0;      // one way: pause before each ring, the receiver asleep
-    std::uint64_t limit_ns = 0;         // ends the batch early; 0: none
+    std::uint32_t samples = 0;      // at most pair::max_batch
+    std::uint64_t interval_ns = 0;  // one way: pause before each ring, the receiver asleep
+    std::uint64_t limit_ns = 0;     // ends the batch early; 0: none
     int ringer_cpu = 0;
     int waiter_cpu = 0;
-    bool counted = false;               // as pair::run_counted()
-    std::uint64_t handicap_ns = 0;      // the waiter runs that long while the ringer sleeps
+    bool counted = false;           // as pair::run_counted()
+    std::uint64_t handicap_ns = 0;  // the waiter runs that long while the ringer sleeps
 };
 
 class pair {
@@ -66,7 +66,7 @@ private:
     enum class order_kind : std::uint32_t { batch, quit };
 
     struct side_status {
-        std::atomic<std::uint32_t> finished{0};   // number of the last order carried out
+        std::atomic<std::uint32_t> finished{0};  // number of the last order carried out
         std::atomic<std::uint32_t> failed{0};
         char error[text_bytes] = {};
         struct {
@@ -76,14 +76,14 @@ private:
     };
 
     struct area {
-        std::atomic<std::uint32_t> order{0};      // number of the newest order
+        std::atomic<std::uint32_t> order{0};  // number of the newest order
         order_kind kind = order_kind::batch;
         batch_order batch;
         rendezvous meeting;
         side_status of_side[2];
-        std::atomic<std::uint32_t> armed{0};      // waiter: about to wait for this sample + 1
-        std::atomic<std::uint32_t> last{0};       // ringer: the ring to come is the last
-        std::atomic<std::uint32_t> done{0};       // samples finished
+        std::atomic<std::uint32_t> armed{0};  // waiter: about to wait for this sample + 1
+        std::atomic<std::uint32_t> last{0};   // ringer: the ring to come is the last
+        std::atomic<std::uint32_t> done{0};   // samples finished
         counted count{};
         sample samples[max_batch];
     };
@@ -100,7 +100,7 @@ private:
     void await_armed(std::uint32_t index, std::uint64_t interval_ns);
 
     method_list methods_;
-    int priorities_[2];   // by side
+    int priorities_[2];  // by side
     shared<area> area_;
     child processes_[2];
 };

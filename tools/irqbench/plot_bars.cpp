@@ -12,14 +12,12 @@ namespace irqbench {
 
 namespace {
 
-double total_of(const stage_split& s)
-{
+double total_of(const stage_split& s) {
     return std::accumulate(s.mean_ns.begin(), s.mean_ns.end(), 0.0);
 }
 
 void value_axis(canvas& c, const std::vector<double>& ticks, double from, double to, double top,
-                double bottom)
-{
+                double bottom) {
     for (double tick : ticks) {
         const double x = from + (to - from) * tick / ticks.back();
         c.line({x, top}, {x, bottom}, "grid");
@@ -29,8 +27,7 @@ void value_axis(canvas& c, const std::vector<double>& ticks, double from, double
 
 }  // namespace
 
-canvas stage_plot(const std::vector<const cell*>& sources, std::size_t index)
-{
+canvas stage_plot(const std::vector<const cell*>& sources, std::size_t index) {
     constexpr double width = 960, left = 84, right = 90, top = 66, row = 40, bar = 24;
     const double height = top + row * static_cast<double>(sources.size()) + 34;
     double high = 0, percent = 0;
@@ -43,9 +40,9 @@ canvas stage_plot(const std::vector<const cell*>& sources, std::size_t index)
     for (const cell* s : sources)
         said += fmt::format(" {}: {} microseconds.", s->method,
                             microseconds(total_of(s->by_stage->splits.at(index))));
-    canvas c(width, height, title,
-             "Stacked bars of the stages from the ringer's call to the receiver's user space." +
-                 said);
+    canvas c(
+        width, height, title,
+        "Stacked bars of the stages from the ringer's call to the receiver's user space." + said);
     c.rect({0, 0}, width, height, "surface", "", 8);
     c.text({16, 26}, title, "head");
 
@@ -80,8 +77,7 @@ canvas stage_plot(const std::vector<const cell*>& sources, std::size_t index)
     return c;
 }
 
-canvas comparison_plot(const std::string& title, std::vector<series> all)
-{
+canvas comparison_plot(const std::string& title, std::vector<series> all) {
     constexpr double width = 470, left = 122, right = 74, top = 58, row = 26, bar = 15;
     std::stable_sort(all.begin(), all.end(), [](const series& a, const series& b) {
         return a.samples->percentile(50) < b.samples->percentile(50);
@@ -95,7 +91,8 @@ canvas comparison_plot(const std::string& title, std::vector<series> all)
         said += fmt::format(" {}: {}.", s.name,
                             microseconds(static_cast<double>(s.samples->percentile(50))));
     }
-    canvas c(width, height, title, "Bars of the median latency in microseconds, best first." + said);
+    canvas c(width, height, title,
+             "Bars of the median latency in microseconds, best first." + said);
     c.rect({0, 0}, width, height, "surface", "", 8);
     c.text({16, 24}, title, "head");
     c.text({16, 42}, "bar: median, tick: p99, arrow: p99 beyond the axis", "small");
@@ -112,10 +109,10 @@ canvas comparison_plot(const std::string& title, std::vector<series> all)
         const double x99 = left + span * std::min(1.0, p99 / ticks.back());
         const double middle = y + bar / 2;
         c.text({left - 8, middle + 4}, s.name, s.css == "c-peer" ? "" : "bold", anchor::end);
-        c.rect({left, y}, x50 - left, bar, "bar " + s.css,
-               fmt::format("{}: p50 {} µs, p99 {} µs", s.name, microseconds(p50),
-                           microseconds(p99)),
-               2);
+        c.rect(
+            {left, y}, x50 - left, bar, "bar " + s.css,
+            fmt::format("{}: p50 {} µs, p99 {} µs", s.name, microseconds(p50), microseconds(p99)),
+            2);
         c.line({x50, middle}, {x99, middle}, "whisker");
         if (p99 <= ticks.back())
             c.line({x99, y + 3}, {x99, y + bar - 3}, "whisker");

@@ -18,8 +18,7 @@ constexpr std::size_t bins = 70;
 
 }  // namespace
 
-canvas histogram_plot(const series& one, double low_ns, double high_ns)
-{
+canvas histogram_plot(const series& one, double low_ns, double high_ns) {
     const summary s = summarise(*one.samples);
     const auto us = [](auto ns) { return microseconds(static_cast<double>(ns)); };
     canvas c(width, height, "Histogram of " + one.name,
@@ -46,8 +45,7 @@ canvas histogram_plot(const series& one, double low_ns, double high_ns)
     const double most = std::max(10.0, *std::max_element(counts.begin(), counts.end()));
     const log_scale y(0.5, most * 1.15, height - bottom, top);
     for (double tick : y.ticks()) {
-        if (std::abs(std::log10(tick) - std::round(std::log10(tick))) > 1e-6)
-            continue;
+        if (std::abs(std::log10(tick) - std::round(std::log10(tick))) > 1e-6) continue;
         c.line({left, y(tick)}, {width - right, y(tick)}, "grid");
         c.text({left - 6, y(tick) + 4}, grouped(static_cast<unsigned long long>(tick)), "small",
                anchor::end);
@@ -57,8 +55,7 @@ canvas histogram_plot(const series& one, double low_ns, double high_ns)
         c.line({x(tick), height - bottom}, {x(tick), height - bottom + 4}, "axis");
         const std::string label = with_unit(tick, "µs");
         const double half = text_width(label, 11) / 2;
-        if (x(tick) - half < last_label + 6 || x(tick) + half > width)
-            continue;
+        if (x(tick) - half < last_label + 6 || x(tick) + half > width) continue;
         c.text({x(tick), height - bottom + 17}, label, "small", anchor::middle);
         last_label = x(tick) + half;
     }

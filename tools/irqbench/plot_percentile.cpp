@@ -16,21 +16,16 @@ constexpr double left = 70, right = 150, top = 58, bottom = 52;
 constexpr double label_gap = 15;
 
 // The horizontal axis: every further nine takes the same room.
-double nines(double percent)
-{
-    return std::log10(100.0 / (100.0 - percent));
-}
+double nines(double percent) { return std::log10(100.0 / (100.0 - percent)); }
 
 }  // namespace
 
-canvas percentile_plot(const std::string& title, const std::vector<series>& all)
-{
+canvas percentile_plot(const std::string& title, const std::vector<series>& all) {
     std::string names;
     double low = 1e18, high = 0, most_nines = 1;
     for (const series& s : all) {
         names += (names.empty() ? "" : ", ") + s.name;
-        if (s.samples->count() == 0)
-            continue;
+        if (s.samples->count() == 0) continue;
         // The lowest and the highest sample alone should not squeeze the rest.
         low = std::min(low, static_cast<double>(s.samples->percentile(1)));
         high = std::max(high, static_cast<double>(s.samples->percentile(99.99)));
@@ -57,8 +52,7 @@ canvas percentile_plot(const std::string& title, const std::vector<series>& all)
     }
     for (double percent : {0.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.99}) {
         const double n = nines(percent);
-        if (n > last_nine + 0.001)
-            continue;
+        if (n > last_nine + 0.001) continue;
         c.line({x(n), top}, {x(n), height - bottom}, "grid");
         c.text({x(n), height - bottom + 18}, fmt::format("{:g} %", percent), "muted",
                anchor::middle);
@@ -71,8 +65,7 @@ canvas percentile_plot(const std::string& title, const std::vector<series>& all)
     // Peers first, ipcdoor's own on top of them.
     for (bool own : {false, true})
         for (const series& s : all) {
-            if ((s.css != "c-peer") != own || s.samples->count() == 0)
-                continue;
+            if ((s.css != "c-peer") != own || s.samples->count() == 0) continue;
             const double limit =
                 std::min(last_nine, std::log10(static_cast<double>(s.samples->count())));
             std::vector<point> points;
@@ -90,8 +83,7 @@ canvas percentile_plot(const std::string& title, const std::vector<series>& all)
     std::vector<const series*> labelled;
     std::vector<point> tips;
     for (const series& s : all) {
-        if (s.samples->count() == 0)
-            continue;
+        if (s.samples->count() == 0) continue;
         const double n = std::min(last_nine, std::log10(static_cast<double>(s.samples->count())));
         const double percent = 100.0 - 100.0 / std::pow(10.0, n);
         tips.push_back({x(n), y(static_cast<double>(s.samples->percentile(percent)))});

@@ -3,19 +3,15 @@
 
 namespace irqbench {
 
-std::string series_class(const std::string& method)
-{
+std::string series_class(const std::string& method) {
     std::string name = method;
-    if (name.rfind("ipcdoor:", 0) == 0)
-        name.erase(0, 8);
+    if (name.rfind("ipcdoor:", 0) == 0) name.erase(0, 8);
     for (const char* own : {"msi", "ipi", "timer", "direct", "soft"})
-        if (name == own)
-            return "c-" + name;
+        if (name == own) return "c-" + name;
     return "c-peer";
 }
 
-std::string plot_style()
-{
+std::string plot_style() {
     return R"(
 :root{color-scheme:light dark;--surface:#fff;--ink:#171b21;--muted:#59636f;--grid:#e6e9ed;
 --axis:#b4bcc6;--msi:#0a66c2;--ipi:#cf4a0c;--timer:#0b8457;--direct:#8a3fc7;--soft:#a36a00;

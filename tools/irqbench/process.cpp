@@ -17,26 +17,21 @@ namespace {
 
 constexpr std::uint64_t forever_ns = std::uint64_t{3600} * 24 * 365 * 1'000'000'000U;
 
-[[noreturn]] void raise_errno(const char* what)
-{
+[[noreturn]] void raise_errno(const char* what) {
     throw std::system_error(errno, std::generic_category(), what);
 }
 
 }  // namespace
 
-child::child(const std::function<int()>& body)
-{
+child::child(const std::function<int()>& body) {
     // What is buffered now would be written twice.
     std::fflush(nullptr);
     const pid_t parent = getpid();
     pid_ = fork();
-    if (pid_ < 0)
-        raise_errno("fork");
-    if (pid_ != 0)
-        return;
+    if (pid_ < 0) raise_errno("fork");
+    if (pid_ != 0) return;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent)
-        _exit(1);
+    if (getppid() != parent) _exit(1);
     int status = 1;
     try {
         status = body();
@@ -46,13 +41,9 @@ child::child(const std::function<int()>& body)
     _exit(status);
 }
 
-child::~child()
-{
-    kill();
-}
+child::~child() { kill(); }
 
-child& child::operator=(child&& other) noexcept
-{
+child& child::operator=(child&& other) noexcept {
     if (this != &other) {
         kill();
         pid_ = other.pid_;
@@ -61,28 +52,22 @@ child& child::operator=(child&& other) noexcept
     return *this;
 }
 
-bool child::ended()
-{
-    if (pid_ < 0)
-        return true;
-    if (waitpid(pid_, nullptr, WNOHANG) == 0)
-        return false;
+bool child::ended() {
+    if (pid_ < 0) return true;
+    if (waitpid(pid_, nullptr, WNOHANG) == 0) return false;
     pid_ = -1;
     return true;
 }
 
-void child::kill()
-{
-    if (pid_ < 0)
-        return;
+void child::kill() {
+    if (pid_ < 0) return;
     ::kill(pid_, SIGKILL);
     while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
     }
     pid_ = -1;
 }
 
-void pin_to(int cpu)
-{
+void pin_to(int cpu) {
     cpu_set_t set;
     CPU_ZERO(&set);
     CPU_SET(cpu, &set);
@@ -90,24 +75,19 @@ void pin_to(int cpu)
         raise_errno(("pinning to CPU " + std::to_string(cpu)).c_str());
 }
 
-void set_fifo(int priority)
-{
-    if (priority == 0)
-        return;
+void set_fifo(int priority) {
+    if (priority == 0) return;
     sched_param p{};
     p.sched_priority = priority;
     if (sched_setscheduler(0, SCHED_FIFO, &p) < 0)
         raise_errno("SCHED_FIFO (needs root or CAP_SYS_NICE)");
 }
 
-void set_timer_slack_ns(unsigned long ns)
-{
-    if (prctl(PR_SET_TIMERSLACK, ns) < 0)
-        raise_errno("timer slack");
+void set_timer_slack_ns(unsigned long ns) {
+    if (prctl(PR_SET_TIMERSLACK, ns) < 0) raise_errno("timer slack");
 }
 
-cpu_load::cpu_load(const std::vector<int>& cpus, int per_cpu)
-{
+cpu_load::cpu_load(const std::vector<int>& cpus, int per_cpu) {
     for (int cpu : cpus)
         for (int i = 0; i < per_cpu; ++i)
             children_.emplace_back([this, cpu] {
@@ -121,8 +101,7 @@ cpu_load::cpu_load(const std::vector<int>& cpus, int per_cpu)
             });
 }
 
-void cpu_load::set(bool on)
-{
+void cpu_load::set(bool on) {
     state_->on.store(on ? 1 : 0);
     wake_all(state_->on);
 }

@@ -25,7 +25,7 @@ public:
     child& operator=(child&& other) noexcept;
 
     pid_t pid() const { return pid_; }
-    bool ended();   // reaps it if so
+    bool ended();  // reaps it if so
     void kill();
 
 private:
@@ -34,7 +34,7 @@ private:
 
 // All of these throw std::system_error; of the calling thread.
 void pin_to(int cpu);
-void set_fifo(int priority);   // 0 leaves the normal policy
+void set_fifo(int priority);  // 0 leaves the normal policy
 void set_timer_slack_ns(unsigned long ns);
 
 // Busy loops of normal priority, `per_cpu` on each of `cpus`, asleep until started.

@@ -11,17 +11,13 @@
 
 namespace irqbench {
 
-std::string page_style();   // html_style.cpp
+std::string page_style();  // html_style.cpp
 
 namespace {
 
-std::string us(std::uint64_t ns)
-{
-    return microseconds(static_cast<double>(ns));
-}
+std::string us(std::uint64_t ns) { return microseconds(static_cast<double>(ns)); }
 
-double percent_of(std::uint64_t part, std::uint64_t whole)
-{
+double percent_of(std::uint64_t part, std::uint64_t whole) {
     return whole == 0 ? 0.0 : 100.0 * static_cast<double>(part) / static_cast<double>(whole);
 }
 
@@ -29,15 +25,13 @@ class page {
 public:
     explicit page(const run_report& r) : r_(r) {}
 
-    std::string make()
-    {
+    std::string make() {
         head();
         tiles();
         machine_table();
         stages_section();
         percentiles_section();
-        for (const scenario& where : r_.scenarios())
-            comparison_section(where);
+        for (const scenario& where : r_.scenarios()) comparison_section(where);
         histograms_section();
         notes_section();
         add("<footer>Made by irqbench {}; percentiles are at most {:.2g} % above the true sample. "
@@ -48,23 +42,19 @@ public:
 
 private:
     template <typename... Args>
-    void add(fmt::format_string<Args...> format, Args&&... args)
-    {
+    void add(fmt::format_string<Args...> format, Args&&... args) {
         out_ += fmt::format(format, std::forward<Args>(args)...);
     }
 
-    void plot(const canvas& c, const char* wrapper = "card scroll")
-    {
+    void plot(const canvas& c, const char* wrapper = "card scroll") {
         add("<div class=\"{}\">{}</div>\n", wrapper, c.inline_svg(fmt::format("p{}", ++plots_)));
     }
 
-    const cell* source_cell(const std::string& source, const scenario& where) const
-    {
+    const cell* source_cell(const std::string& source, const scenario& where) const {
         return r_.find(source, method_kind::source, measure::one_way, where);
     }
 
-    std::vector<series> methods_in(const scenario& where, measure what) const
-    {
+    std::vector<series> methods_in(const scenario& where, measure what) const {
         std::vector<series> all;
         for (method_kind kind : {method_kind::door, method_kind::peer})
             for (const std::string& m : r_.methods(kind))
@@ -74,8 +64,7 @@ private:
         return all;
     }
 
-    void head()
-    {
+    void head() {
         add("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
             "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n"
             "<title>irqbench: {}</title>\n<style>{}{}</style>\n</head>\n<body>\n<main>\n",
@@ -90,32 +79,28 @@ private:
                 escape(r_.on.hypervisor));
     }
 
-    void tiles()
-    {
-        if (r_.methods(method_kind::source).empty())
-            return;
+    void tiles() {
+        if (r_.methods(method_kind::source).empty()) return;
         const scenario where = r_.scenarios().front();
         add("<div class=\"tiles\">\n");
         for (const std::string& source : r_.methods(method_kind::source)) {
             const cell* c = source_cell(source, where);
-            if (c == nullptr || !c->by_stage)
-                continue;
+            if (c == nullptr || !c->by_stage) continue;
             const summary s = summarise(c->total_ns);
             add("<div class=\"tile t-{0}\"><span class=\"name\">{0}</span><b>{1} µs</b>"
                 "<span class=\"more\">median, call to user space<br>p99 {2} µs<br>{3:.1f} % in "
                 "interrupt</span></div>\n",
-                escape(source), us(s.p50), us(s.p99), percent_of(c->by_stage->in_interrupt, s.count));
+                escape(source), us(s.p50), us(s.p99),
+                percent_of(c->by_stage->in_interrupt, s.count));
         }
         add("</div>\n");
     }
 
-    void fact(const char* name, const std::string& value)
-    {
+    void fact(const char* name, const std::string& value) {
         add("<tr><th scope=\"row\">{}</th><td>{}</td></tr>\n", name, escape(value));
     }
 
-    void machine_table()
-    {
+    void machine_table() {
         const machine& m = r_.on;
         const parameters& p = r_.with;
         add("<h2>Measured on</h2>\n<div class=\"card scroll\"><table class=\"facts\"><tbody>\n");
@@ -132,18 +117,17 @@ private:
                                       p.waiter_cpu, p.ringer_cpu,
                                       p.priority > 0 ? fmt::format("SCHED_FIFO {}", p.priority)
                                                      : "normal priority"));
-        fact("Pacing", fmt::format("{} µs before each one-way ring, the receiver asleep; {} rounds "
-                                   "in which all methods take turns; {} warm-up samples a turn "
-                                   "dropped; {} busy process{} a CPU where loaded",
-                                   p.interval_us, p.rounds, p.warmup, p.load,
-                                   p.load == 1 ? "" : "es"));
+        fact("Pacing",
+             fmt::format("{} µs before each one-way ring, the receiver asleep; {} rounds "
+                         "in which all methods take turns; {} warm-up samples a turn "
+                         "dropped; {} busy process{} a CPU where loaded",
+                         p.interval_us, p.rounds, p.warmup, p.load, p.load == 1 ? "" : "es"));
         add("<tr><th scope=\"row\">Command</th><td><code>{}</code></td></tr>\n",
             escape(p.command_line));
         add("</tbody></table></div>\n");
     }
 
-    void figures_row(const std::string& cells, const histogram& h, const std::string& css)
-    {
+    void figures_row(const std::string& cells, const histogram& h, const std::string& css) {
         const summary s = summarise(h);
         add("<tr{}>{}<td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td>"
             "<td>{}</td></tr>\n",
@@ -156,11 +140,9 @@ private:
         "<th scope=\"col\">p90</th><th scope=\"col\">p99</th><th scope=\"col\">p99.9</th>"
         "<th scope=\"col\">max</th><th scope=\"col\">samples</th>";
 
-    void stages_section()
-    {
+    void stages_section() {
         const auto sources = r_.methods(method_kind::source);
-        if (sources.empty())
-            return;
+        if (sources.empty()) return;
         const scenario where = r_.scenarios().front();
         add("<h2>The way of a ring</h2>\n<p>From just before the ringer’s call to just after the "
             "receiver’s returned ({}). The bars are the mean stages of those samples whose total "
@@ -173,8 +155,7 @@ private:
                 c != nullptr && c->by_stage && c->by_stage->splits.size() >= 2)
                 cells.push_back(c);
         for (std::size_t index : {0, 1})
-            if (!cells.empty())
-                plot(stage_plot(cells, index));
+            if (!cells.empty()) plot(stage_plot(cells, index));
         add("<div class=\"card scroll\"><table><caption>Latency by stage, µs ({})</caption><thead>"
             "<tr><th class=\"l\" scope=\"col\">source</th><th class=\"l\" scope=\"col\">stage</th>"
             "{}</tr></thead><tbody>\n",
@@ -195,8 +176,7 @@ private:
         add("</div>\n");
     }
 
-    void placement_table(const std::vector<std::string>& sources)
-    {
+    void placement_table(const std::vector<std::string>& sources) {
         add("<div class=\"card scroll\"><table><caption>Call to user by placement and load, µs"
             "</caption><thead><tr><th class=\"l\" scope=\"col\">source</th><th class=\"l\" "
             "scope=\"col\">where</th>{}<th scope=\"col\">in interrupt</th><th scope=\"col\">dropped"
@@ -205,8 +185,7 @@ private:
         for (const std::string& source : sources)
             for (const scenario& where : r_.scenarios()) {
                 const cell* c = source_cell(source, where);
-                if (c == nullptr || !c->by_stage)
-                    continue;
+                if (c == nullptr || !c->by_stage) continue;
                 const summary s = summarise(c->total_ns);
                 add("<tr{}><th scope=\"row\">{}</th><td class=\"l\">{}</td><td>{}</td><td>{}</td>"
                     "<td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td>"
@@ -222,11 +201,9 @@ private:
         costs_table();
     }
 
-    void costs_table()
-    {
+    void costs_table() {
         const auto costs = r_.stamp_costs();
-        if (costs.empty())
-            return;
+        if (costs.empty()) return;
         add("<div class=\"card scroll\"><table><caption>What the stamps cost, µs (p50; nothing is "
             "subtracted anywhere)</caption><thead><tr><th class=\"l\" scope=\"col\">source</th>"
             "<th scope=\"col\">one way with</th><th scope=\"col\">without</th><th scope=\"col\">"
@@ -239,8 +216,7 @@ private:
         add("</tbody></table></div>\n");
     }
 
-    void percentiles_section()
-    {
+    void percentiles_section() {
         add("<h2>Percentiles</h2>\n<div class=\"stack\">\n");
         std::vector<series> sources;
         for (const std::string& source : r_.methods(method_kind::source))
@@ -256,25 +232,20 @@ private:
         add("</div>\n");
     }
 
-    void comparison_section(const scenario& where)
-    {
+    void comparison_section(const scenario& where) {
         const auto one_way = methods_in(where, measure::one_way);
         const auto round_trip = methods_in(where, measure::round_trip);
-        if (one_way.empty() && round_trip.empty())
-            return;
+        if (one_way.empty() && round_trip.empty()) return;
         add("<h2>Compared: {}</h2>\n<p>Two processes, the same harness and pinning, taking turns. "
             "ipcdoor is measured here as it ships, without stage stamps.</p>\n"
             "<div class=\"stack\"><div class=\"pair\">\n",
             where.description());
-        if (!one_way.empty())
-            plot(comparison_plot("One way", one_way), "card");
-        if (!round_trip.empty())
-            plot(comparison_plot("Round trip", round_trip), "card");
+        if (!one_way.empty()) plot(comparison_plot("One way", one_way), "card");
+        if (!round_trip.empty()) plot(comparison_plot("Round trip", round_trip), "card");
         add("</div>\n");
-        for (const auto& [name, all] : {std::pair{"One way", &one_way},
-                                        std::pair{"Round trip", &round_trip}}) {
-            if (all->empty())
-                continue;
+        for (const auto& [name, all] :
+             {std::pair{"One way", &one_way}, std::pair{"Round trip", &round_trip}}) {
+            if (all->empty()) continue;
             add("<div class=\"card scroll\"><table><caption>{}, µs ({})</caption><thead><tr>"
                 "<th class=\"l\" scope=\"col\">method</th>{}</tr></thead><tbody>\n",
                 name, where.description(), figure_columns);
@@ -285,10 +256,8 @@ private:
         add("</div>\n");
     }
 
-    void histogram_grid(const char* title, const std::vector<series>& all)
-    {
-        if (all.empty())
-            return;
+    void histogram_grid(const char* title, const std::vector<series>& all) {
+        if (all.empty()) return;
         double low = 1e18, high = 0;
         for (const series& s : all) {
             low = std::min(low, static_cast<double>(s.samples->min()));
@@ -296,13 +265,11 @@ private:
         }
         const auto [from, to] = nice_log_range(low, high);
         add("<h3>{}</h3>\n<div class=\"grid\">\n", title);
-        for (const series& s : all)
-            plot(histogram_plot(s, from, to), "card");
+        for (const series& s : all) plot(histogram_plot(s, from, to), "card");
         add("</div>\n");
     }
 
-    void histograms_section()
-    {
+    void histograms_section() {
         const scenario where = r_.scenarios().front();
         add("<h2>Histograms</h2>\n<p>Counts over latency, both logarithmic; one axis for each "
             "group ({}). Dashed: p50 and p99.</p>\n",
@@ -317,8 +284,7 @@ private:
         histogram_grid("Methods, round trip", methods_in(where, measure::round_trip));
     }
 
-    void notes_section()
-    {
+    void notes_section() {
         if (!r_.absent.empty()) {
             add("<h2>Absent here</h2>\n<div class=\"card scroll\"><table class=\"facts\"><tbody>\n");
             for (const absence& a : r_.absent)
@@ -328,8 +294,7 @@ private:
         }
         if (!r_.notes.empty()) {
             add("<h2>Notes</h2>\n<ul>\n");
-            for (const std::string& note : r_.notes)
-                add("<li>{}</li>\n", escape(note));
+            for (const std::string& note : r_.notes) add("<li>{}</li>\n", escape(note));
             add("</ul>\n");
         }
     }
@@ -341,17 +306,13 @@ private:
 
 }  // namespace
 
-std::string html_report(const run_report& r)
-{
-    if (r.cells.empty())
-        throw std::runtime_error("a report needs at least one measured method");
+std::string html_report(const run_report& r) {
+    if (r.cells.empty()) throw std::runtime_error("a report needs at least one measured method");
     return page(r).make();
 }
 
-std::string svg_report(const run_report& r)
-{
-    if (r.cells.empty())
-        throw std::runtime_error("a report needs at least one measured method");
+std::string svg_report(const run_report& r) {
+    if (r.cells.empty()) throw std::runtime_error("a report needs at least one measured method");
     const scenario where = r.scenarios().front();
     // Methods that took equal turns; the stamped sources only where nothing else was measured.
     std::vector<series> all;
@@ -362,12 +323,10 @@ std::string svg_report(const run_report& r)
     };
     add_all(method_kind::door);
     add_all(method_kind::peer);
-    if (all.empty())
-        add_all(method_kind::source);
-    return percentile_plot(
-               fmt::format("One way from ring to user space: {}{}", where.description(),
-                           r.on.where == environment::emulated ? " (emulated)" : ""),
-               all)
+    if (all.empty()) add_all(method_kind::source);
+    return percentile_plot(fmt::format("One way from ring to user space: {}{}", where.description(),
+                                       r.on.where == environment::emulated ? " (emulated)" : ""),
+                           all)
         .file(plot_style());
 }
 

@@ -11,52 +11,43 @@ namespace {
 
 using json = nlohmann::ordered_json;
 
-json to_json(const histogram& h)
-{
+json to_json(const histogram& h) {
     const summary s = summarise(h);
     json buckets = json::array();
-    for (const auto& b : h.buckets())
-        buckets.push_back({b.low, b.high, b.count});
-    return {{"count", s.count}, {"min", s.min},     {"mean", s.mean},     {"p50", s.p50},
-            {"p90", s.p90},     {"p99", s.p99},     {"p99.9", s.p99_9},   {"max", s.max},
+    for (const auto& b : h.buckets()) buckets.push_back({b.low, b.high, b.count});
+    return {{"count", s.count}, {"min", s.min},      {"mean", s.mean},   {"p50", s.p50},
+            {"p90", s.p90},     {"p99", s.p99},      {"p99.9", s.p99_9}, {"max", s.max},
             {"sum", h.sum()},   {"buckets", buckets}};
 }
 
-histogram histogram_from(const json& j)
-{
+histogram histogram_from(const json& j) {
     std::vector<histogram::bucket> buckets;
-    for (const json& b : j.at("buckets"))
-        buckets.push_back({b.at(0), b.at(1), b.at(2)});
+    for (const json& b : j.at("buckets")) buckets.push_back({b.at(0), b.at(1), b.at(2)});
     return histogram::restore(buckets, j.at("min"), j.at("max"), j.at("sum"));
 }
 
-json to_json(const stages& by, std::uint64_t count)
-{
+json to_json(const stages& by, std::uint64_t count) {
     json j;
-    for (std::size_t i = 0; i < stage_count; ++i)
-        j[stage_keys[i]] = to_json(by.each_ns[i]);
+    for (std::size_t i = 0; i < stage_count; ++i) j[stage_keys[i]] = to_json(by.each_ns[i]);
     j["handler_to_user"] = to_json(by.handler_to_user_ns);
     json cpus = json::object();
-    for (const auto& [cpu, n] : by.handler_cpus)
-        cpus[std::to_string(cpu)] = n;
+    for (const auto& [cpu, n] : by.handler_cpus) cpus[std::to_string(cpu)] = n;
     json splits = json::array();
     for (const stage_split& s : by.splits) {
         json means;
-        for (std::size_t i = 0; i < stage_count; ++i)
-            means[stage_keys[i]] = s.mean_ns[i];
+        for (std::size_t i = 0; i < stage_count; ++i) means[stage_keys[i]] = s.mean_ns[i];
         splits.push_back({{"percentile", s.percent}, {"samples", s.samples}, {"mean", means}});
     }
     return {{"in_interrupt", by.in_interrupt},
-            {"in_interrupt_percent",
-             count == 0 ? 0.0
-                        : 100.0 * static_cast<double>(by.in_interrupt) / static_cast<double>(count)},
+            {"in_interrupt_percent", count == 0 ? 0.0
+                                                : 100.0 * static_cast<double>(by.in_interrupt) /
+                                                      static_cast<double>(count)},
             {"handler_cpus", cpus},
             {"stages", j},
             {"stage_split", splits}};
 }
 
-stages stages_from(const json& j)
-{
+stages stages_from(const json& j) {
     stages by;
     for (std::size_t i = 0; i < stage_count; ++i)
         by.each_ns[i] = histogram_from(j.at("stages").at(stage_keys[i]));
@@ -75,8 +66,7 @@ stages stages_from(const json& j)
     return by;
 }
 
-json to_json(const cell& c)
-{
+json to_json(const cell& c) {
     json j{{"measure", to_string(c.what)},
            {"scenario", c.where.name()},
            {"placement", c.where.same_cpu ? "same" : "apart"},
@@ -86,13 +76,11 @@ json to_json(const cell& c)
         j["ringer_call"] = to_json(c.send_ns);
         j["dropped"] = {{"receiver_awake", c.awake}, {"without_stamps", c.unstamped}};
     }
-    if (c.by_stage)
-        j.update(to_json(*c.by_stage, c.total_ns.count()));
+    if (c.by_stage) j.update(to_json(*c.by_stage, c.total_ns.count()));
     return j;
 }
 
-cell cell_from(const std::string& method, method_kind kind, const json& j)
-{
+cell cell_from(const std::string& method, method_kind kind, const json& j) {
     cell c;
     c.method = method;
     c.kind = kind;
@@ -107,13 +95,11 @@ cell cell_from(const std::string& method, method_kind kind, const json& j)
         c.awake = j.at("dropped").at("receiver_awake");
         c.unstamped = j.at("dropped").at("without_stamps");
     }
-    if (kind == method_kind::source)
-        c.by_stage = stages_from(j);
+    if (kind == method_kind::source) c.by_stage = stages_from(j);
     return c;
 }
 
-json to_json(const machine& m)
-{
+json to_json(const machine& m) {
     return {{"kernel", m.kernel},
             {"kernel_build", m.kernel_build},
             {"architecture", m.architecture},
@@ -130,8 +116,7 @@ json to_json(const machine& m)
             {"isolated_cpus", m.isolated_cpus}};
 }
 
-machine machine_from(const json& j)
-{
+machine machine_from(const json& j) {
     machine m;
     m.kernel = j.at("kernel");
     m.kernel_build = j.at("kernel_build");
@@ -142,8 +127,7 @@ machine machine_from(const json& j)
     m.clock_source = j.at("clock_source");
     m.clock_sources_available = j.at("clock_sources_available");
     for (environment e : {environment::bare_metal, environment::virtualised, environment::emulated})
-        if (j.at("environment") == to_string(e))
-            m.where = e;
+        if (j.at("environment") == to_string(e)) m.where = e;
     m.hypervisor = j.at("hypervisor");
     m.preemption = j.at("preemption");
     m.realtime_kernel = j.at("realtime_kernel");
@@ -151,17 +135,20 @@ machine machine_from(const json& j)
     return m;
 }
 
-json to_json(const parameters& p)
-{
-    return {{"command_line", p.command_line}, {"interval_us", p.interval_us},
-            {"loops", p.loops},               {"side_loops", p.side_loops},
-            {"rounds", p.rounds},             {"warmup", p.warmup},
-            {"priority", p.priority},         {"load", p.load},
-            {"ringer_cpu", p.ringer_cpu},     {"waiter_cpu", p.waiter_cpu}};
+json to_json(const parameters& p) {
+    return {{"command_line", p.command_line},
+            {"interval_us", p.interval_us},
+            {"loops", p.loops},
+            {"side_loops", p.side_loops},
+            {"rounds", p.rounds},
+            {"warmup", p.warmup},
+            {"priority", p.priority},
+            {"load", p.load},
+            {"ringer_cpu", p.ringer_cpu},
+            {"waiter_cpu", p.waiter_cpu}};
 }
 
-parameters parameters_from(const json& j)
-{
+parameters parameters_from(const json& j) {
     parameters p;
     p.command_line = j.at("command_line");
     p.interval_us = j.at("interval_us");
@@ -176,19 +163,16 @@ parameters parameters_from(const json& j)
     return p;
 }
 
-json cells_of(const run_report& r, method_kind kind, const std::string& method)
-{
+json cells_of(const run_report& r, method_kind kind, const std::string& method) {
     json cells = json::array();
     for (const cell& c : r.cells)
-        if (c.kind == kind && c.method == method)
-            cells.push_back(to_json(c));
+        if (c.kind == kind && c.method == method) cells.push_back(to_json(c));
     return cells;
 }
 
 }  // namespace
 
-std::string json_report(const run_report& r)
-{
+std::string json_report(const run_report& r) {
     json j{{"output_version", report_output_version},
            {"tool", {{"name", "irqbench"}, {"version", tool_version}}},
            {"unit", "ns"},
@@ -219,15 +203,13 @@ std::string json_report(const run_report& r)
                              {"cells", cells_of(r, kind, name)}};
     j["methods"] = std::move(methods);
     json absent = json::object();
-    for (const absence& a : r.absent)
-        absent[a.method] = a.reason;
+    for (const absence& a : r.absent) absent[a.method] = a.reason;
     j["absent"] = std::move(absent);
     j["notes"] = r.notes;
     return j.dump() + "\n";
 }
 
-run_report parse_json_report(const std::string& text)
-try {
+run_report parse_json_report(const std::string& text) try {
     const json j = json::parse(text);
     if (j.at("output_version") != report_output_version)
         throw std::runtime_error(fmt::format("output_version {} expected, {} found",
@@ -248,10 +230,9 @@ try {
             r.cells.push_back(cell_from(name, method_kind::source, c));
     for (const auto& [name, m] : j.at("methods").items())
         for (const json& c : m.at("cells"))
-            r.cells.push_back(cell_from(
-                name, m.at("kind") == "door" ? method_kind::door : method_kind::peer, c));
-    for (const auto& [name, reason] : j.at("absent").items())
-        r.absent.push_back({name, reason});
+            r.cells.push_back(
+                cell_from(name, m.at("kind") == "door" ? method_kind::door : method_kind::peer, c));
+    for (const auto& [name, reason] : j.at("absent").items()) r.absent.push_back({name, reason});
     r.notes = j.at("notes").get<std::vector<std::string>>();
     return r;
 } catch (const nlohmann::json::exception& e) {

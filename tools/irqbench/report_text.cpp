@@ -16,23 +16,17 @@ public:
     explicit writer(bool colour) : colour_(colour) {}
 
     template <typename... Args>
-    void line(fmt::format_string<Args...> format, Args&&... args)
-    {
+    void line(fmt::format_string<Args...> format, Args&&... args) {
         text_ += fmt::format(format, std::forward<Args>(args)...);
         text_ += '\n';
     }
-    void heading(const std::string& title)
-    {
-        text_ += '\n' + styled("\033[1m", title) + '\n';
-    }
+    void heading(const std::string& title) { text_ += '\n' + styled("\033[1m", title) + '\n'; }
     void columns(const std::string& header) { text_ += styled("\033[2m", header) + '\n'; }
-    std::string styled(const char* code, const std::string& s) const
-    {
+    std::string styled(const char* code, const std::string& s) const {
         return colour_ ? code + s + "\033[0m" : s;
     }
     // A label and a value that may need several lines.
-    void field(const std::string& label, const std::string& value)
-    {
+    void field(const std::string& label, const std::string& value) {
         constexpr std::size_t indent = 12, width = 80;
         std::string rest = value;
         std::string lead = fmt::format("{:<{}}", label, indent);
@@ -42,8 +36,7 @@ public:
         }
         while (rest.size() > width - indent) {
             std::size_t cut = rest.rfind(' ', width - indent);
-            if (cut == std::string::npos || cut == 0)
-                cut = width - indent;
+            if (cut == std::string::npos || cut == 0) cut = width - indent;
             text_ += lead + rest.substr(0, cut) + '\n';
             rest.erase(0, rest.find_first_not_of(' ', cut));
             lead.assign(indent, ' ');
@@ -57,18 +50,13 @@ private:
     std::string text_;
 };
 
-std::string us(double ns)
-{
-    return microseconds(ns);
-}
+std::string us(double ns) { return microseconds(ns); }
 
-double percent_of(std::uint64_t part, std::uint64_t whole)
-{
+double percent_of(std::uint64_t part, std::uint64_t whole) {
     return whole == 0 ? 0.0 : 100.0 * static_cast<double>(part) / static_cast<double>(whole);
 }
 
-std::string figures(const histogram& h)
-{
+std::string figures(const histogram& h) {
     const summary s = summarise(h);
     const auto n = [](auto v) { return us(static_cast<double>(v)); };
     return fmt::format("{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}", n(s.min), n(s.mean), n(s.p50),
@@ -76,17 +64,14 @@ std::string figures(const histogram& h)
 }
 
 // The share of handlers that ran on the receiver's own CPU.
-double on_receivers_cpu(const stages& by, std::uint64_t count, const parameters& with)
-{
+double on_receivers_cpu(const stages& by, std::uint64_t count, const parameters& with) {
     const auto it = by.handler_cpus.find(static_cast<unsigned>(with.waiter_cpu));
     return percent_of(it == by.handler_cpus.end() ? 0 : it->second, count);
 }
 
-void write_sources(writer& w, const run_report& r)
-{
+void write_sources(writer& w, const run_report& r) {
     const auto sources = r.methods(method_kind::source);
-    if (sources.empty())
-        return;
+    if (sources.empty()) return;
     const auto scenarios = r.scenarios();
     const scenario& main = scenarios.front();
     w.heading(fmt::format("Latency by stage, us: {}", main.description()));
@@ -94,8 +79,7 @@ void write_sources(writer& w, const run_report& r)
                           "min", "mean", "p50", "p90", "p99", "p99.9", "max"));
     for (const std::string& source : sources) {
         const cell* c = r.find(source, method_kind::source, measure::one_way, main);
-        if (c == nullptr || !c->by_stage)
-            continue;
+        if (c == nullptr || !c->by_stage) continue;
         const stages& by = *c->by_stage;
         for (std::size_t i = 0; i < stage_count; ++i)
             w.line("{:<8}{:<16}{}", i == 0 ? source : "", stage_names[i], figures(by.each_ns[i]));
@@ -110,29 +94,26 @@ void write_sources(writer& w, const run_report& r)
                    grouped(c->awake), grouped(c->unstamped));
     }
     if (std::find(sources.begin(), sources.end(), "direct") != sources.end())
-        w.line("direct is a wake-up by the ringer, without an interrupt: it stands for comparison.");
+        w.line(
+            "direct is a wake-up by the ringer, without an interrupt: it stands for comparison.");
 
-    if (scenarios.size() < 2)
-        return;
+    if (scenarios.size() < 2) return;
     w.heading("Call to user by placement and load, us");
-    w.columns(fmt::format("{:<8}{:<24}{:>8}{:>8}{:>8}{:>8}{:>9}{:>7}", "source", "where",
-                          "p50", "p90", "p99", "max", "samples", "irq %"));
+    w.columns(fmt::format("{:<8}{:<24}{:>8}{:>8}{:>8}{:>8}{:>9}{:>7}", "source", "where", "p50",
+                          "p90", "p99", "max", "samples", "irq %"));
     for (const std::string& source : sources)
         for (const scenario& where : scenarios) {
             const cell* c = r.find(source, method_kind::source, measure::one_way, where);
-            if (c == nullptr)
-                continue;
+            if (c == nullptr) continue;
             const summary s = summarise(c->total_ns);
             const auto n = [](std::uint64_t v) { return us(static_cast<double>(v)); };
-            w.line("{:<8}{:<24}{:>8}{:>8}{:>8}{:>8}{:>9}{:>7.1f}",
-                   where == main ? source : "", where.description(), n(s.p50), n(s.p90),
-                   n(s.p99), n(s.max), grouped(s.count),
+            w.line("{:<8}{:<24}{:>8}{:>8}{:>8}{:>8}{:>9}{:>7.1f}", where == main ? source : "",
+                   where.description(), n(s.p50), n(s.p90), n(s.p99), n(s.max), grouped(s.count),
                    percent_of(c->by_stage ? c->by_stage->in_interrupt : 0, s.count));
         }
 }
 
-void write_comparison(writer& w, const run_report& r, const scenario& where)
-{
+void write_comparison(writer& w, const run_report& r, const scenario& where) {
     struct row {
         std::string name;
         const cell* one_way;
@@ -143,13 +124,11 @@ void write_comparison(writer& w, const run_report& r, const scenario& where)
         for (const std::string& m : r.methods(kind)) {
             const row found{display_name(m), r.find(m, kind, measure::one_way, where),
                             r.find(m, kind, measure::round_trip, where)};
-            if (found.one_way != nullptr || found.round_trip != nullptr)
-                rows.push_back(found);
+            if (found.one_way != nullptr || found.round_trip != nullptr) rows.push_back(found);
         }
-    if (rows.empty())
-        return;
-    const bool round_trips = std::any_of(rows.begin(), rows.end(),
-                                         [](const row& x) { return x.round_trip != nullptr; });
+    if (rows.empty()) return;
+    const bool round_trips =
+        std::any_of(rows.begin(), rows.end(), [](const row& x) { return x.round_trip != nullptr; });
     // What stands beside eventfd is what most readers want to know.
     const cell* base = r.find("eventfd", method_kind::peer,
                               round_trips ? measure::round_trip : measure::one_way, where);
@@ -172,18 +151,16 @@ void write_comparison(writer& w, const run_report& r, const scenario& where)
             text += fmt::format("{:>12}{:>8}", n(s.p50), n(s.p99));
         }
         if (base != nullptr && compared != nullptr && base->total_ns.count() != 0)
-            text += fmt::format("{:>11.2f}",
-                                static_cast<double>(compared->total_ns.percentile(50)) /
-                                    static_cast<double>(base->total_ns.percentile(50)));
+            text +=
+                fmt::format("{:>11.2f}", static_cast<double>(compared->total_ns.percentile(50)) /
+                                             static_cast<double>(base->total_ns.percentile(50)));
         w.line("{}", text);
     }
 }
 
-void write_costs(writer& w, const run_report& r)
-{
+void write_costs(writer& w, const run_report& r) {
     const auto costs = r.stamp_costs();
-    if (costs.empty())
-        return;
+    if (costs.empty()) return;
     w.heading("What the stamps cost, us (p50; nothing is subtracted above)");
     w.columns(fmt::format("{:<8}{:>16}{:>12}{:>20}{:>12}", "source", "one way with", "without",
                           "ringer's call with", "without"));
@@ -196,24 +173,21 @@ void write_costs(writer& w, const run_report& r)
 }  // namespace
 
 std::string text_machine(const machine& m, const module_info* module,
-                         const timestamp_cost& clock_cost, bool colour)
-{
+                         const timestamp_cost& clock_cost, bool colour) {
     writer w(colour);
     std::string title = fmt::format("irqbench {}", tool_version);
     if (module != nullptr)
         title += fmt::format(", module ipcdoor {} (ABI {}, sources:", module->version,
                              module->abi_version);
     if (module != nullptr) {
-        for (const std::string& s : module->sources)
-            title += " " + s;
+        for (const std::string& s : module->sources) title += " " + s;
         title += ")";
     }
     w.line("{}", w.styled("\033[1m", title));
     w.field("kernel", fmt::format("{} {} ({})", m.kernel, m.architecture, m.kernel_build));
     w.field("CPU", fmt::format("{} x {}", m.cpus_online, m.cpu_model));
-    w.field("machine", m.where == environment::emulated
-                           ? w.styled("\033[33m", environment_line(m))
-                           : environment_line(m));
+    w.field("machine", m.where == environment::emulated ? w.styled("\033[33m", environment_line(m))
+                                                        : environment_line(m));
     w.field("preemption", m.preemption + "; isolated CPUs: " +
                               (m.isolated_cpus.empty() ? "none" : m.isolated_cpus));
     w.field("clock", fmt::format("{}; a timestamp costs {:.0f} ns (step {} ns), nothing subtracted",
@@ -221,8 +195,7 @@ std::string text_machine(const machine& m, const module_info* module,
     return w.take();
 }
 
-std::string text_report(const run_report& r, bool colour)
-{
+std::string text_report(const run_report& r, bool colour) {
     writer w(colour);
     const parameters& p = r.with;
     w.field("receiver", fmt::format("CPU {}; ringer: CPU {}; {}", p.waiter_cpu, p.ringer_cpu,
@@ -232,40 +205,33 @@ std::string text_report(const run_report& r, bool colour)
                                   "dropped",
                                   p.interval_us, p.rounds, p.warmup));
     write_sources(w, r);
-    for (const scenario& where : r.scenarios())
-        write_comparison(w, r, where);
+    for (const scenario& where : r.scenarios()) write_comparison(w, r, where);
     write_costs(w, r);
     if (!r.absent.empty()) {
         w.heading("Absent here");
-        for (const absence& a : r.absent)
-            w.field(display_name(a.method), a.reason);
+        for (const absence& a : r.absent) w.field(display_name(a.method), a.reason);
     }
     if (!r.notes.empty()) {
         w.heading("Notes");
-        for (const std::string& note : r.notes)
-            w.field("", note);
+        for (const std::string& note : r.notes) w.field("", note);
     }
     return text_machine(r.on, r.module ? &*r.module : nullptr, r.clock_cost, colour) + w.take() +
            fmt::format("\nmeasured in {:.1f} s\n", r.duration_s);
 }
 
-std::string text_histogram(const std::vector<microsecond_histogram>& columns)
-{
+std::string text_histogram(const std::vector<microsecond_histogram>& columns) {
     std::string text = "# Histogram: one-way latency in us; columns:";
-    for (const auto& c : columns)
-        text += " " + c.method;
+    for (const auto& c : columns) text += " " + c.method;
     text += '\n';
     const std::size_t lines = columns.empty() ? 0 : columns.front().counts.size();
     for (std::size_t i = 0; i < lines; ++i) {
         text += fmt::format("{:06}", i);
-        for (const auto& c : columns)
-            text += fmt::format("\t{:06}", c.counts[i]);
+        for (const auto& c : columns) text += fmt::format("\t{:06}", c.counts[i]);
         text += '\n';
     }
     const auto footer = [&](const char* label, auto value) {
         text += fmt::format("# {}:", label);
-        for (const auto& c : columns)
-            text += fmt::format(" {:05}", value(c));
+        for (const auto& c : columns) text += fmt::format(" {:05}", value(c));
         text += '\n';
     };
     footer("Total", [](const auto& c) { return c.count; });

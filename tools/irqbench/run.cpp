@@ -31,8 +31,7 @@ constexpr std::uint64_t extra_rounds = 10;
 // Stage samples kept for the split at percentiles; 12 bytes each.
 constexpr std::size_t stage_samples_kept = 1U << 18;
 
-std::string utc_now()
-{
+std::string utc_now() {
     const std::time_t t = std::time(nullptr);
     std::tm parts{};
     gmtime_r(&t, &parts);
@@ -41,16 +40,15 @@ std::string utc_now()
     return text;
 }
 
-std::uint32_t narrow(std::uint64_t ns)
-{
+std::uint32_t narrow(std::uint64_t ns) {
     return static_cast<std::uint32_t>(std::min<std::uint64_t>(ns, UINT32_MAX));
 }
 
 // A cell under measurement.
 struct task {
-    std::size_t method;          // index in the pair
+    std::size_t method;  // index in the pair
     cell result;
-    bool main = false;           // a source in the main scenario: must reach its count
+    bool main = false;  // a source in the main scenario: must reach its count
     std::uint64_t wanted = 0;
     std::vector<stage_sample> kept;
     microsecond_histogram* by_microsecond = nullptr;
@@ -58,8 +56,7 @@ struct task {
     std::uint64_t count() const { return result.total_ns.count(); }
 };
 
-void fold_one_way(task& t, const sample& s)
-{
+void fold_one_way(task& t, const sample& s) {
     cell& c = t.result;
     if (!s.slept) {
         ++c.awake;
@@ -82,28 +79,22 @@ void fold_one_way(task& t, const sample& s)
         by.handler_to_user_ns.record(s.user_ns - k.handler_ns);
         by.in_interrupt += k.hard_interrupt ? 1 : 0;
         ++by.handler_cpus[k.handler_cpu];
-        if (t.kept.size() < stage_samples_kept)
-            t.kept.push_back(split);
+        if (t.kept.size() < stage_samples_kept) t.kept.push_back(split);
     }
     c.total_ns.record(s.user_ns - s.before_ns);
     c.send_ns.record(s.after_ns - s.before_ns);
-    if (t.by_microsecond != nullptr)
-        t.by_microsecond->record(s.user_ns - s.before_ns);
+    if (t.by_microsecond != nullptr) t.by_microsecond->record(s.user_ns - s.before_ns);
 }
 
 class progress_line {
 public:
     explicit progress_line(bool wanted) : on_(wanted && is_terminal(STDERR_FILENO)) {}
-    ~progress_line()
-    {
-        if (shown_ns_ != 0)
-            fmt::print(stderr, "\r\033[K");
+    ~progress_line() {
+        if (shown_ns_ != 0) fmt::print(stderr, "\r\033[K");
     }
-    void show(const std::string& text)
-    {
+    void show(const std::string& text) {
         const std::uint64_t now = now_ns();
-        if (!on_ || now - shown_ns_ < min_pause_ns)
-            return;
+        if (!on_ || now - shown_ns_ < min_pause_ns) return;
         shown_ns_ = now;
         fmt::print(stderr, "\r\033[K{:.78}", text);
         std::fflush(stderr);
@@ -119,20 +110,16 @@ private:
 class schedule {
 public:
     schedule(const options& o, pair& p, const placement& cpus, bool one_cpu)
-        : o_(o), pair_(p), cpus_(cpus)
-    {
+        : o_(o), pair_(p), cpus_(cpus) {
         for (const scenario& where : o.scenarios) {
-            if (one_cpu && !where.same_cpu)
-                continue;
+            if (one_cpu && !where.same_cpu) continue;
             for (std::size_t i = 0; i < p.method_count(); ++i)
-                if (p.is_present(i))
-                    add_tasks(i, where);
+                if (p.is_present(i)) add_tasks(i, where);
         }
     }
 
     // With the longest turn of one task in samples; 0 where it has all it needs.
-    void run(run_result& into)
-    {
+    void run(run_result& into) {
         const std::uint64_t start = now_ns();
         cpu_load load(load_cpus(), any_loaded() ? o_.load : 0);
         progress_line progress(!o_.quiet);
@@ -142,17 +129,13 @@ public:
                                    side_ns + side_ns / side_rounds <= side_budget_ns;
             side_rounds += with_side && round < o_.rounds ? 1 : 0;
             for (task& t : tasks_) {
-                if (!t.main && !with_side)
-                    continue;
-                if (o_.duration_s > 0 && expired(start))
-                    break;
+                if (!t.main && !with_side) continue;
+                if (o_.duration_s > 0 && expired(start)) break;
                 const std::uint64_t samples = turn_of(t, round);
-                if (samples == 0)
-                    continue;
+                if (samples == 0) continue;
                 progress.show(fmt::format("round {}{}: {} {}, {}", round + 1,
                                           o_.duration_s > 0 ? "" : fmt::format(" of {}", o_.rounds),
-                                          display_name(t.result.method),
-                                          to_string(t.result.what),
+                                          display_name(t.result.method), to_string(t.result.what),
                                           t.result.where.description()));
                 load.set(t.result.where.loaded);
                 const std::uint64_t turn_start = now_ns();
@@ -171,18 +154,18 @@ public:
                 for (double percent : {50.0, 99.0})
                     t.result.by_stage->splits.push_back(split_at(t.kept, percent));
             if (t.main && o_.duration_s == 0 && t.count() < t.wanted)
-                into.report.notes.push_back(fmt::format(
-                    "{}, {}: only {} of {} samples were usable.", t.result.method,
-                    t.result.where.description(), t.count(), t.wanted));
+                into.report.notes.push_back(
+                    fmt::format("{}, {}: only {} of {} samples were usable.", t.result.method,
+                                t.result.where.description(), t.count(), t.wanted));
             into.report.cells.push_back(std::move(t.result));
         }
     }
 
-    void histogram_into(run_result& into)
-    {
+    void histogram_into(run_result& into) {
         into.by_microsecond.reserve(tasks_.size());
         for (task& t : tasks_) {
-            if (t.result.what != measure::one_way || !(t.result.where == tasks_.front().result.where))
+            if (t.result.what != measure::one_way ||
+                !(t.result.where == tasks_.front().result.where))
                 continue;
             into.by_microsecond.push_back({});
             into.by_microsecond.back().method = t.result.method;
@@ -194,8 +177,7 @@ public:
     bool empty() const { return tasks_.empty(); }
 
 private:
-    void add_tasks(std::size_t i, const scenario& where)
-    {
+    void add_tasks(std::size_t i, const scenario& where) {
         const method& m = pair_.method_at(i);
         const bool is_main = tasks_.empty() || where == tasks_.front().result.where;
         for (measure what : {measure::one_way, measure::round_trip}) {
@@ -211,60 +193,47 @@ private:
             t.result.where = where;
             t.main = is_main && m.kind() == method_kind::source;
             t.wanted = t.main ? o_.loops : o_.side_loops;
-            if (m.kind() == method_kind::source)
-                t.result.by_stage.emplace();
+            if (m.kind() == method_kind::source) t.result.by_stage.emplace();
             tasks_.push_back(std::move(t));
         }
     }
 
-    bool any_loaded() const
-    {
+    bool any_loaded() const {
         return std::any_of(tasks_.begin(), tasks_.end(),
                            [](const task& t) { return t.result.where.loaded; });
     }
 
-    std::vector<int> load_cpus() const
-    {
-        if (cpus_.ringer_cpu == cpus_.waiter_cpu)
-            return {cpus_.waiter_cpu};
+    std::vector<int> load_cpus() const {
+        if (cpus_.ringer_cpu == cpus_.waiter_cpu) return {cpus_.waiter_cpu};
         return {cpus_.waiter_cpu, cpus_.ringer_cpu};
     }
 
-    bool expired(std::uint64_t start) const
-    {
+    bool expired(std::uint64_t start) const {
         return static_cast<double>(now_ns() - start) / 1e9 >= o_.duration_s;
     }
 
-    bool goes_on(std::uint64_t round, std::uint64_t start) const
-    {
-        if (o_.duration_s > 0)
-            return !expired(start);
-        if (round < o_.rounds)
-            return true;
+    bool goes_on(std::uint64_t round, std::uint64_t start) const {
+        if (o_.duration_s > 0) return !expired(start);
+        if (round < o_.rounds) return true;
         return round < o_.rounds + extra_rounds &&
                std::any_of(tasks_.begin(), tasks_.end(),
                            [](const task& t) { return t.main && t.count() < t.wanted; });
     }
 
     // Samples of this turn, without the warm-up.
-    std::uint64_t turn_of(const task& t, std::uint64_t round) const
-    {
+    std::uint64_t turn_of(const task& t, std::uint64_t round) const {
         const std::uint64_t share = (t.wanted + o_.rounds - 1) / o_.rounds;
         const std::uint64_t most = pair::max_batch - o_.warmup;
-        if (o_.duration_s > 0)
-            return std::clamp<std::uint64_t>(share, 1, most);
-        if (round >= o_.rounds && !t.main)
-            return 0;
+        if (o_.duration_s > 0) return std::clamp<std::uint64_t>(share, 1, most);
+        if (round >= o_.rounds && !t.main) return 0;
         const std::uint64_t due = std::min(t.wanted, share * (round + 1));
-        if (t.count() >= due)
-            return 0;
+        if (t.count() >= due) return 0;
         // One more in sixteen, as some will be dropped.
         const std::uint64_t missing = due - t.count();
         return std::min(missing + (t.main ? missing / 16 : 0), most);
     }
 
-    void take_turn(task& t, std::uint64_t samples)
-    {
+    void take_turn(task& t, std::uint64_t samples) {
         batch_order order;
         order.method = static_cast<std::uint32_t>(t.method);
         order.what = t.result.what;
@@ -276,8 +245,7 @@ private:
         const auto taken = pair_.run(order);
         const std::size_t skip = std::min<std::size_t>(o_.warmup, taken.size());
         for (const sample& s : taken.subspan(skip)) {
-            if (o_.duration_s == 0 && t.count() >= t.wanted)
-                break;
+            if (o_.duration_s == 0 && t.count() >= t.wanted) break;
             if (t.result.what == measure::one_way)
                 fold_one_way(t, s);
             else
@@ -292,8 +260,7 @@ private:
 };
 
 method_list make_methods(const options& o, const std::optional<module_info>& module,
-                         std::vector<absence>& absent)
-{
+                         std::vector<absence>& absent) {
     method_list list;
     for (bool stamps : {true, false})
         for (const std::string& source : o.sources) {
@@ -301,28 +268,26 @@ method_list make_methods(const options& o, const std::optional<module_info>& mod
             if (std::find(there.begin(), there.end(), source) != there.end()) {
                 list.push_back(make_door(o.door, *source_number(source), stamps));
             } else if (o.sources_named) {
-                throw std::runtime_error("source " + source + " was asked for and is absent: " +
-                                         source_remedy(source));
+                throw std::runtime_error("source " + source +
+                                         " was asked for and is absent: " + source_remedy(source));
             } else if (stamps) {
                 absent.push_back({source, source_remedy(source)});
             }
         }
-    for (const std::string& name : o.methods)
-        list.push_back(make_peer(name));
+    for (const std::string& name : o.methods) list.push_back(make_peer(name));
     return list;
 }
 
-void note_environment(run_report& r)
-{
+void note_environment(run_report& r) {
     if (r.on.where == environment::emulated)
-        r.notes.push_back("Emulated processor: latencies are good for comparison within this run "
-                          "only.");
+        r.notes.push_back(
+            "Emulated processor: latencies are good for comparison within this run "
+            "only.");
 }
 
 }  // namespace
 
-void microsecond_histogram::record(std::uint64_t ns)
-{
+void microsecond_histogram::record(std::uint64_t ns) {
     const std::uint64_t us = ns / 1000;
     if (us < counts.size())
         ++counts[us];
@@ -334,42 +299,36 @@ void microsecond_histogram::record(std::uint64_t ns)
     sum_us += us;
 }
 
-placement choose_cpus(const std::vector<int>& asked, const std::vector<int>& allowed)
-{
+placement choose_cpus(const std::vector<int>& asked, const std::vector<int>& allowed) {
     for (int cpu : asked)
         if (std::find(allowed.begin(), allowed.end(), cpu) == allowed.end())
             throw std::runtime_error("--affinity: CPU " + std::to_string(cpu) +
                                      " is not one this process may run on");
-    if (asked.size() == 2)
-        return {asked[0], asked[1]};
+    if (asked.size() == 2) return {asked[0], asked[1]};
     if (asked.size() == 1) {
-        const auto other = std::find_if(allowed.begin(), allowed.end(),
-                                        [&](int cpu) { return cpu != asked[0]; });
+        const auto other =
+            std::find_if(allowed.begin(), allowed.end(), [&](int cpu) { return cpu != asked[0]; });
         return {asked[0], other == allowed.end() ? asked[0] : *other};
     }
-    if (allowed.empty())
-        throw std::runtime_error("no CPU to run on");
+    if (allowed.empty()) throw std::runtime_error("no CPU to run on");
     // The receiver on the second CPU: the first takes most of a machine's other interrupts.
     return {allowed.size() > 1 ? allowed[1] : allowed[0], allowed[0]};
 }
 
-run_result measure_all(const options& o)
-{
+run_result measure_all(const options& o) {
     run_result result;
     run_report& r = result.report;
     const std::uint64_t start = now_ns();
     r.started = utc_now();
     r.on = describe_machine();
     r.clock_cost = measure_timestamp_cost();
-    if (!o.sources.empty())
-        r.module = describe_door(o.door);
+    if (!o.sources.empty()) r.module = describe_door(o.door);
 
     const placement cpus = choose_cpus(o.affinity, r.on.cpus_allowed);
-    r.with = {o.command_line, o.interval_us, o.loops,         o.side_loops,   o.rounds,
-              o.warmup,       o.priority,    o.load,          cpus.ringer_cpu, cpus.waiter_cpu};
+    r.with = {o.command_line, o.interval_us, o.loops, o.side_loops,    o.rounds,
+              o.warmup,       o.priority,    o.load,  cpus.ringer_cpu, cpus.waiter_cpu};
     const bool one_cpu = cpus.ringer_cpu == cpus.waiter_cpu;
-    if (one_cpu)
-        r.notes.push_back("One CPU only: nothing was measured between different CPUs.");
+    if (one_cpu) r.notes.push_back("One CPU only: nothing was measured between different CPUs.");
 
     pair measured(make_methods(o, r.module, r.absent), o.priority,
                   o.priority > 0 ? std::max(1, o.priority - 1) : 0);
@@ -383,8 +342,7 @@ run_result measure_all(const options& o)
         throw std::runtime_error("nothing could be measured" +
                                  (r.absent.empty() ? std::string(one_cpu ? ": one CPU only" : "")
                                                    : ": " + r.absent.front().reason));
-    if (o.histogram_us != 0)
-        plan.histogram_into(result);
+    if (o.histogram_us != 0) plan.histogram_into(result);
     plan.run(result);
     note_environment(r);
     r.duration_s = static_cast<double>(now_ns() - start) / 1e9;

@@ -16,7 +16,7 @@ namespace irqbench {
 // One column of the cyclictest-like histogram: one-way samples by whole microseconds.
 struct microsecond_histogram {
     std::string method;
-    std::vector<std::uint64_t> counts;   // counts[i]: i <= sample < i + 1 us
+    std::vector<std::uint64_t> counts;  // counts[i]: i <= sample < i + 1 us
     std::uint64_t overflows = 0;
     std::uint64_t count = 0;
     std::uint64_t min_us = UINT64_MAX;
@@ -28,7 +28,7 @@ struct microsecond_histogram {
 
 struct run_result {
     run_report report;
-    std::vector<microsecond_histogram> by_microsecond;   // of the main scenario, with --histogram
+    std::vector<microsecond_histogram> by_microsecond;  // of the main scenario, with --histogram
 };
 
 // Measures. Throws door_absent, or std::runtime_error where a method failed.

@@ -17,21 +17,18 @@ namespace irqbench {
 namespace {
 
 long futex(const std::atomic<std::uint32_t>& word, int operation, std::uint32_t value,
-           const timespec* timeout)
-{
+           const timespec* timeout) {
     return syscall(SYS_futex, &word, operation, value, timeout, nullptr, 0);
 }
 
 }  // namespace
 
 bool wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value,
-                std::uint64_t timeout_ns)
-{
+                std::uint64_t timeout_ns) {
     const std::uint64_t deadline = now_ns() + timeout_ns;
     while (word.load() == value) {
         const std::uint64_t now = now_ns();
-        if (now >= deadline)
-            return false;
+        if (now >= deadline) return false;
         const std::uint64_t left = deadline - now;
         const timespec t{static_cast<time_t>(left / 1'000'000'000U),
                          static_cast<long>(left % 1'000'000'000U)};
@@ -40,13 +37,11 @@ bool wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value,
     return true;
 }
 
-void wake_all(const std::atomic<std::uint32_t>& word)
-{
+void wake_all(const std::atomic<std::uint32_t>& word) {
     futex(word, FUTEX_WAKE, INT32_MAX, nullptr);
 }
 
-void* map_shared(std::size_t bytes)
-{
+void* map_shared(std::size_t bytes) {
     void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                         MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     if (memory == MAP_FAILED)
@@ -54,19 +49,13 @@ void* map_shared(std::size_t bytes)
     return memory;
 }
 
-void unmap_shared(void* memory, std::size_t bytes)
-{
-    munmap(memory, bytes);
-}
+void unmap_shared(void* memory, std::size_t bytes) { munmap(memory, bytes); }
 
-bool rendezvous::meet(bool ok, std::uint64_t timeout_ns)
-{
+bool rendezvous::meet(bool ok, std::uint64_t timeout_ns) {
     const std::uint32_t round = round_.load();
-    if (!ok)
-        refused_.store(1);
+    if (!ok) refused_.store(1);
     if (arrived_.fetch_add(1) == 0) {
-        if (!wait_while(round_, round, timeout_ns))
-            return false;
+        if (!wait_while(round_, round, timeout_ns)) return false;
         return verdict_.load() != 0;
     }
     // The last to come clears up for the next meeting before it lets the other go on.

@@ -65,12 +65,12 @@ struct kernel_stamps {
 
 // One ring. The ringer writes before_ns and after_ns, the waiter the rest.
 struct sample {
-    std::uint64_t before_ns;   // ringer, just before its call
-    std::uint64_t after_ns;    // ringer, just after it
-    std::uint64_t user_ns;     // waiter, first thing after its call returned
+    std::uint64_t before_ns;  // ringer, just before its call
+    std::uint64_t after_ns;   // ringer, just after it
+    std::uint64_t user_ns;    // waiter, first thing after its call returned
     kernel_stamps kernel;
     bool stamped;
-    bool slept;                // the waiter gave up its CPU before the ring came
+    bool slept;  // the waiter gave up its CPU before the ring came
 };
 
 }  // namespace irqbench

@@ -24,43 +24,34 @@ constexpr struct {
 
 }  // namespace
 
-const std::vector<std::string>& source_names()
-{
+const std::vector<std::string>& source_names() {
     static const std::vector<std::string> names = [] {
         std::vector<std::string> list;
-        for (const auto& s : sources)
-            list.emplace_back(s.name);
+        for (const auto& s : sources) list.emplace_back(s.name);
         return list;
     }();
     return names;
 }
 
-std::optional<std::uint32_t> source_number(std::string_view name)
-{
+std::optional<std::uint32_t> source_number(std::string_view name) {
     for (const auto& s : sources)
-        if (name == s.name)
-            return s.number;
+        if (name == s.name) return s.number;
     return std::nullopt;
 }
 
-std::string source_name(std::uint32_t number)
-{
+std::string source_name(std::uint32_t number) {
     for (const auto& s : sources)
-        if (number == s.number)
-            return s.name;
+        if (number == s.number) return s.name;
     return "source " + std::to_string(number);
 }
 
-std::string source_remedy(const std::string& source)
-{
+std::string source_remedy(const std::string& source) {
     for (const auto& s : sources)
-        if (source == s.name)
-            return s.remedy;
+        if (source == s.name) return s.remedy;
     return "unknown source";
 }
 
-module_info describe_door(const std::string& uri)
-{
+module_info describe_door(const std::string& uri) {
     ipcdoor_door* opened = nullptr;
     if (const int r = ipcdoor_door_open(uri.c_str(), &opened); r < 0) {
         if (r == -ENODEV || r == -ENOENT || r == -ENXIO)
@@ -80,8 +71,7 @@ module_info describe_door(const std::string& uri)
     m.abi_version = info.abi_version;
     m.default_source = source_name(info.default_source);
     for (const auto& s : sources)
-        if ((info.sources & (1U << s.number)) != 0)
-            m.sources.emplace_back(s.name);
+        if ((info.sources & (1U << s.number)) != 0) m.sources.emplace_back(s.name);
     return m;
 }
 

@@ -9,37 +9,32 @@ namespace irqbench {
 
 namespace {
 
-std::uint64_t total_ns(const stage_sample& s)
-{
+std::uint64_t total_ns(const stage_sample& s) {
     return std::accumulate(s.begin(), s.end(), std::uint64_t{0});
 }
 
 }  // namespace
 
-summary summarise(const histogram& samples)
-{
-    return {samples.count(),          samples.min(),          samples.mean(),
-            samples.percentile(50.0), samples.percentile(90.0), samples.percentile(99.0),
+summary summarise(const histogram& samples) {
+    return {samples.count(),          samples.min(),
+            samples.mean(),           samples.percentile(50.0),
+            samples.percentile(90.0), samples.percentile(99.0),
             samples.percentile(99.9), samples.max()};
 }
 
-spread spread_of(std::vector<double> repetitions)
-{
-    if (repetitions.empty())
-        return {};
+spread spread_of(std::vector<double> repetitions) {
+    if (repetitions.empty()) return {};
     std::sort(repetitions.begin(), repetitions.end());
     const std::size_t n = repetitions.size();
-    const double median = n % 2 == 1 ? repetitions[n / 2]
-                                     : (repetitions[n / 2 - 1] + repetitions[n / 2]) / 2.0;
+    const double median =
+        n % 2 == 1 ? repetitions[n / 2] : (repetitions[n / 2 - 1] + repetitions[n / 2]) / 2.0;
     return {n, median, repetitions.front(), repetitions.back()};
 }
 
-stage_split split_at(std::vector<stage_sample>& samples, double percent, double band)
-{
+stage_split split_at(std::vector<stage_sample>& samples, double percent, double band) {
     stage_split split;
     split.percent = percent;
-    if (samples.empty())
-        return split;
+    if (samples.empty()) return split;
     std::sort(samples.begin(), samples.end(),
               [](const auto& a, const auto& b) { return total_ns(a) < total_ns(b); });
 
@@ -55,8 +50,7 @@ stage_split split_at(std::vector<stage_sample>& samples, double percent, double 
             split.mean_ns[stage] += samples[i][stage];
     }
     split.samples = last - first + 1;
-    for (double& mean : split.mean_ns)
-        mean /= static_cast<double>(split.samples);
+    for (double& mean : split.mean_ns) mean /= static_cast<double>(split.samples);
     return split;
 }
 

@@ -39,16 +39,16 @@ spread spread_of(std::vector<double> repetitions);
 // The stages of one way, from just before the ringer's call to just after the receiver's returned:
 // into the kernel, until the handler runs, until the receiver is runnable, until it runs.
 inline constexpr std::size_t stage_count = 4;
-inline constexpr std::array<const char*, stage_count> stage_keys{
-    "call_to_ring", "ring_to_handler", "handler_to_wake", "wake_to_user"};
+inline constexpr std::array<const char*, stage_count> stage_keys{"call_to_ring", "ring_to_handler",
+                                                                 "handler_to_wake", "wake_to_user"};
 inline constexpr std::array<const char*, stage_count> stage_names{
     "call to ring", "ring to handler", "handler to wake", "wake to user"};
 
-using stage_sample = std::array<std::uint32_t, stage_count>;   // nanoseconds
+using stage_sample = std::array<std::uint32_t, stage_count>;  // nanoseconds
 
 struct stage_split {
-    double percent = 0;                         // of the samples, by their total
-    std::size_t samples = 0;                    // that were averaged
+    double percent = 0;       // of the samples, by their total
+    std::size_t samples = 0;  // that were averaged
     std::array<double, stage_count> mean_ns{};
 };
 

@@ -61,7 +61,7 @@ double text_width(const std::string& text, double font_px);
 class log_scale {
 public:
     log_scale(double low, double high, double from, double to);
-    double operator()(double value) const;   // clamped to the range
+    double operator()(double value) const;  // clamped to the range
     double low() const { return low_; }
     double high() const { return high_; }
     // 1-2-5 where the range is short, decades where it is long; all within the range.

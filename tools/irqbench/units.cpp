@@ -5,8 +5,7 @@
 
 namespace irqbench {
 
-std::string microseconds(double ns)
-{
+std::string microseconds(double ns) {
     const double us = ns / 1e3;
     return us < 1       ? fmt::format("{:.3f}", us)
            : us < 1000  ? fmt::format("{:.2f}", us)
@@ -14,25 +13,19 @@ std::string microseconds(double ns)
                         : fmt::format("{:.0f}", us);
 }
 
-std::string with_unit(double ns, const char* micro)
-{
+std::string with_unit(double ns, const char* micro) {
     const auto number = [](double v) {
         return v < 10 ? fmt::format("{:.2g}", v) : fmt::format("{:.0f}", v);
     };
-    if (ns < 999.5)
-        return fmt::format("{:.0f} ns", ns);
-    if (ns < 999.5e3)
-        return number(ns / 1e3) + " " + micro;
-    if (ns < 999.5e6)
-        return number(ns / 1e6) + " ms";
+    if (ns < 999.5) return fmt::format("{:.0f} ns", ns);
+    if (ns < 999.5e3) return number(ns / 1e3) + " " + micro;
+    if (ns < 999.5e6) return number(ns / 1e6) + " ms";
     return number(ns / 1e9) + " s";
 }
 
-std::string grouped(unsigned long long n)
-{
+std::string grouped(unsigned long long n) {
     std::string digits = std::to_string(n);
-    for (std::size_t i = digits.size(); i > 3; i -= 3)
-        digits.insert(i - 3, 1, ',');
+    for (std::size_t i = digits.size(); i > 3; i -= 3) digits.insert(i - 3, 1, ',');
     return digits;
 }
 

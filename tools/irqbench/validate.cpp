@@ -21,20 +21,15 @@ constexpr int default_priority = 80;
 
 }  // namespace
 
-double validation::ratio() const
-{
+double validation::ratio() const {
     return handler_to_user_ns.p50 == 0
                ? 0.0
                : cyclictest_p50_ns / static_cast<double>(handler_to_user_ns.p50);
 }
 
-bool validation::agrees() const
-{
-    return ratio() >= 0.5 && ratio() <= 2.0;
-}
+bool validation::agrees() const { return ratio() >= 0.5 && ratio() <= 2.0; }
 
-validation validate_timer(const options& o)
-{
+validation validate_timer(const options& o) {
     options one = o;
     one.sources = {"timer"};
     one.sources_named = true;
@@ -49,15 +44,14 @@ validation validate_timer(const options& o)
     one.loops = std::max<std::uint64_t>(one.loops, 100);
     one.side_loops = 1;
     const placement cpus = choose_cpus(o.affinity, describe_machine().cpus_allowed);
-    if (cpus.ringer_cpu == cpus.waiter_cpu)
-        one.scenarios = {scenario{true, false}};
+    if (cpus.ringer_cpu == cpus.waiter_cpu) one.scenarios = {scenario{true, false}};
 
     histogram ours;
     cyclictest_histogram theirs;
     for (std::uint64_t turn = 0; turn < turns; ++turn) {
         const run_result r = measure_all(one);
-        const cell* c = r.report.find("timer", method_kind::source, measure::one_way,
-                                      one.scenarios.front());
+        const cell* c =
+            r.report.find("timer", method_kind::source, measure::one_way, one.scenarios.front());
         if (c == nullptr || !c->by_stage || c->total_ns.count() == 0)
             throw std::runtime_error("the timer source gave no samples");
         ours.merge(c->by_stage->handler_to_user_ns);
@@ -71,8 +65,7 @@ validation validate_timer(const options& o)
     return v;
 }
 
-std::string text_validation(const validation& v)
-{
+std::string text_validation(const validation& v) {
     const auto us = [](auto ns) { return microseconds(static_cast<double>(ns)); };
     return fmt::format(
         "{:<44}{:>10}{:>10}{:>10}\n"

@@ -20,8 +20,8 @@ struct validation {
     double cyclictest_p50_ns = 0;
     double cyclictest_p90_ns = 0;
 
-    double ratio() const;     // cyclictest's median over irqbench's
-    bool agrees() const;      // within a factor of 2
+    double ratio() const;  // cyclictest's median over irqbench's
+    bool agrees() const;   // within a factor of 2
 };
 
 // In turns on one machine, door_absent or cyclictest_absent where one of the two is missing.

@@ -79,14 +79,15 @@ void registers::forget() {
     for (auto& map : maps) map = 0;
 }
 
-int registers::fd(std::uint64_t index) const { return index < fd_registers ? fds[index].load() : -1; }
+int registers::fd(std::uint64_t index) const {
+    return index < fd_registers ? fds[index].load() : -1;
+}
 
 void registers::keep(std::uint64_t index, std::int64_t descriptor) {
     if (index < fd_registers && descriptor >= 0) fds[index] = static_cast<int>(descriptor);
 }
 
-argument_memory::argument_memory()
-    : pages_(map_before_a_hole(2)), seen_(map_before_a_hole(2)) {
+argument_memory::argument_memory() : pages_(map_before_a_hole(2)), seen_(map_before_a_hole(2)) {
     const int fd = ::memfd_create("read-only", MFD_CLOEXEC);
     if (fd < 0 || ::ftruncate(fd, page_bytes) != 0)
         throw std::runtime_error(std::string("memfd_create: ") + std::strerror(errno));
@@ -148,10 +149,10 @@ surroundings::surroundings()
 
 void set_failure(actor& by, std::uint64_t n) {
     if (!by.around->can_fail) return;
-    if (by.fail_file < 0)
-        by.fail_file = ::open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+    if (by.fail_file < 0) by.fail_file = ::open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
     char text[24];
-    const int length = std::snprintf(text, sizeof(text), "%llu", static_cast<unsigned long long>(n));
+    const int length =
+        std::snprintf(text, sizeof(text), "%llu", static_cast<unsigned long long>(n));
     // it fails where the thread has become somebody else: then nothing is injected
     [[maybe_unused]] const auto written =
         ::pwrite(by.fail_file, text, static_cast<std::size_t>(length), 0);

@@ -14,8 +14,8 @@ namespace kfuzz {
 namespace {
 
 // A section's number is its place here, from 1.
-constexpr std::array<const char*, 6> section_names{
-    ".text", ".text.unlikely", ".text.hot", ".init.text", ".exit.text", ".text.startup"};
+constexpr std::array<const char*, 6> section_names{".text",      ".text.unlikely", ".text.hot",
+                                                   ".init.text", ".exit.text",     ".text.startup"};
 constexpr std::uint32_t offset_mask = 0xffffff;
 
 constexpr unsigned edge_bits = 18;
@@ -49,8 +49,7 @@ bool set_bit(std::vector<std::uint64_t>& words, std::uint32_t index) {
 
 std::string point_text(point of) {
     std::ostringstream text;
-    text << section_names[(of >> 24) - 1] << ' ' << std::hex << std::showbase
-         << (of & offset_mask);
+    text << section_names[(of >> 24) - 1] << ' ' << std::hex << std::showbase << (of & offset_mask);
     return text.str();
 }
 

@@ -37,8 +37,7 @@ kcov_buffers::kcov_buffers(bool wanted) {
                                      " (needs a kernel with CONFIG_KCOV; or --without-coverage)");
         if (::ioctl(one.fd, KCOV_INIT_TRACE, buffer_words) != 0)
             throw std::runtime_error(std::string("KCOV_INIT_TRACE: ") + std::strerror(errno));
-        void* memory =
-            ::mmap(nullptr, buffer_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, one.fd, 0);
+        void* memory = ::mmap(nullptr, buffer_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, one.fd, 0);
         if (memory == MAP_FAILED)
             throw std::runtime_error(std::string("mmap of kcov: ") + std::strerror(errno));
         one.words = static_cast<std::uint64_t*>(memory);

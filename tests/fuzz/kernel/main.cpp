@@ -217,9 +217,9 @@ void fuzzer::minimise() {
     }
     print_points();
     for (;;) {
-        const auto most = std::max_element(
-            reached.begin(), reached.end(),
-            [](const auto& a, const auto& b) { return a.size() < b.size(); });
+        const auto most =
+            std::max_element(reached.begin(), reached.end(),
+                             [](const auto& a, const auto& b) { return a.size() < b.size(); });
         if (most == reached.end() || most->empty()) break;
         const std::vector<std::uint32_t> taken = *most;
         std::printf("corpus %s\n",
@@ -274,12 +274,13 @@ bool fuzzer::over() const {
 }
 
 void fuzzer::print_state(const char* record) const {
-    std::printf("%s programs=%llu operations=%llu seconds=%.0f edges=%zu points=%zu/%u "
-                "since_new_edge=%.0f corpus=%zu seed=%llu\n",
-                record, static_cast<unsigned long long>(programs_),
-                static_cast<unsigned long long>(operations_), now() - started_, coverage_.edges(),
-                coverage_.points().size(), options_.points_in_all, now() - last_fresh_,
-                corpus_.size(), static_cast<unsigned long long>(options_.seed));
+    std::printf(
+        "%s programs=%llu operations=%llu seconds=%.0f edges=%zu points=%zu/%u "
+        "since_new_edge=%.0f corpus=%zu seed=%llu\n",
+        record, static_cast<unsigned long long>(programs_),
+        static_cast<unsigned long long>(operations_), now() - started_, coverage_.edges(),
+        coverage_.points().size(), options_.points_in_all, now() - last_fresh_, corpus_.size(),
+        static_cast<unsigned long long>(options_.seed));
     std::fflush(stdout);
 }
 

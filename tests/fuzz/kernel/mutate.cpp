@@ -99,19 +99,19 @@ contents contents_before(const program& of, std::size_t end) {
 }
 
 std::uint64_t odd_number(random_numbers& random) {
-    static const std::uint64_t odd[] = {
-        0,          1,          2,         63,          64,         255,
-        256,        4095,       4096,      4097,        0x7fffffff, 0x80000000,
-        0xfffffffe, 0xffffffff, 1ull << 32, 1ull << 63, ~0ull,      ~0ull - 4095};
+    static const std::uint64_t odd[] = {0,          1,          2,           63,         64,
+                                        255,        256,        4095,        4096,       4097,
+                                        0x7fffffff, 0x80000000, 0xfffffffe,  0xffffffff, 1ull << 32,
+                                        1ull << 63, ~0ull,      ~0ull - 4095};
     if (random.one_in(4)) return random.bits();
     return random.pick(odd);
 }
 
 std::uint64_t make_bytes(random_numbers& random) {
     static const std::uint64_t usual[] = {0, 0, 4096, 4096, 8192, 12288, 65536};
-    static const std::uint64_t odd[] = {1, 4095, 4097, 1ull << 20, 1ull << 22, 1ull << 30,
-                                        (1ull << 30) + 4096, 1ull << 40, 1ull << 63,
-                                        ~0ull, ~0ull << 12};
+    static const std::uint64_t odd[] = {
+        1,          4095,       4097,  1ull << 20, 1ull << 22, 1ull << 30, (1ull << 30) + 4096,
+        1ull << 40, 1ull << 63, ~0ull, ~0ull << 12};
     return random.one_in(8) ? random.pick(odd) : random.pick(usual);
 }
 
@@ -159,37 +159,53 @@ std::uint64_t make_user(random_numbers& random) {
 }
 
 std::uint64_t make_protection(random_numbers& random) {
-    static const std::uint64_t usual[] = {
-        PROT_READ | PROT_WRITE, PROT_READ | PROT_WRITE, PROT_READ, PROT_READ,
-        PROT_NONE, PROT_READ | PROT_EXEC, PROT_READ | PROT_WRITE | PROT_EXEC, PROT_WRITE};
+    static const std::uint64_t usual[] = {PROT_READ | PROT_WRITE,
+                                          PROT_READ | PROT_WRITE,
+                                          PROT_READ,
+                                          PROT_READ,
+                                          PROT_NONE,
+                                          PROT_READ | PROT_EXEC,
+                                          PROT_READ | PROT_WRITE | PROT_EXEC,
+                                          PROT_WRITE};
     return random.pick(usual);
 }
 
 std::uint64_t make_map_flags(random_numbers& random) {
-    static const std::uint64_t usual[] = {
-        MAP_SHARED, MAP_SHARED, MAP_SHARED, MAP_SHARED, MAP_SHARED | MAP_POPULATE,
-        MAP_SHARED | MAP_LOCKED, MAP_PRIVATE, MAP_SHARED_VALIDATE, MAP_SHARED_VALIDATE | MAP_SYNC};
+    static const std::uint64_t usual[] = {MAP_SHARED,
+                                          MAP_SHARED,
+                                          MAP_SHARED,
+                                          MAP_SHARED,
+                                          MAP_SHARED | MAP_POPULATE,
+                                          MAP_SHARED | MAP_LOCKED,
+                                          MAP_PRIVATE,
+                                          MAP_SHARED_VALIDATE,
+                                          MAP_SHARED_VALIDATE | MAP_SYNC};
     return random.pick(usual);
 }
 
 std::uint64_t make_advice(random_numbers& random) {
     static const std::uint64_t usual[] = {
-        MADV_DONTNEED, MADV_REMOVE, MADV_DOFORK, MADV_DONTFORK, MADV_WILLNEED, MADV_FREE,
-        MADV_COLD, MADV_PAGEOUT, MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_HUGEPAGE,
-        MADV_MERGEABLE, MADV_WIPEONFORK};
+        MADV_DONTNEED, MADV_REMOVE,    MADV_DOFORK,    MADV_DONTFORK,      MADV_WILLNEED,
+        MADV_FREE,     MADV_COLD,      MADV_PAGEOUT,   MADV_POPULATE_READ, MADV_POPULATE_WRITE,
+        MADV_HUGEPAGE, MADV_MERGEABLE, MADV_WIPEONFORK};
     return random.pick(usual);
 }
 
 std::uint64_t make_events(random_numbers& random) {
-    static const std::uint64_t usual[] = {EPOLLIN, EPOLLIN | EPOLLPRI, EPOLLPRI, 0,
-                                          EPOLLIN | (1u << 31), EPOLLIN | EPOLLONESHOT,
-                                          EPOLLIN | (1u << 28), 0xffffffff};
+    static const std::uint64_t usual[] = {EPOLLIN,
+                                          EPOLLIN | EPOLLPRI,
+                                          EPOLLPRI,
+                                          0,
+                                          EPOLLIN | (1u << 31),
+                                          EPOLLIN | EPOLLONESHOT,
+                                          EPOLLIN | (1u << 28),
+                                          0xffffffff};
     return random.pick(usual);
 }
 
 std::uint64_t make_size(random_numbers& random) {
-    static const std::uint64_t odd[] = {0, 1, 8, 16, 24, 40, 56, 72, 112, 128, 160, 200,
-                                        208, 256, 1024, 4095, 4096, 4097, 8192, 16383};
+    static const std::uint64_t odd[] = {0,   1,   8,   16,  24,   40,   56,   72,   112,  128,
+                                        160, 200, 208, 256, 1024, 4095, 4096, 4097, 8192, 16383};
     if (!random.one_in(24)) return 0;
     return random.pick(odd) | (random.one_in(3) ? 1u << 16 : 0);
 }
@@ -222,13 +238,14 @@ std::uint64_t make_value(const field& of, const contents& known, random_numbers&
         case number: return odd_number(random);
         case pad: return random.one_in(24) ? odd_number(random) & 0xffffffff : 0;
         case data_bytes: return make_bytes(random);
-        case slots: {
+    case slots: {
             static const std::uint64_t odd[] = {0, 1, 255, 256, 257, 0x80000000, 0xffffffff};
             return random.one_in(10) ? random.pick(odd) : 2 + random.below(3);
         }
         case source: return random.one_in(24) ? odd_number(random) & 0xffffffff : random.below(6);
         case mode: {
-            static const std::uint64_t usual[] = {0600, 0666, 0666, 0660, 0644, 0400, 0, 0006, 0777};
+            static const std::uint64_t usual[] = {0600, 0666, 0666, 0660, 0644,
+                                                  0400, 0,    0006, 0777};
             return random.pick(usual);
         }
         case user: return make_user(random);
@@ -243,8 +260,8 @@ std::uint64_t make_value(const field& of, const contents& known, random_numbers&
             return random.one_in(16) ? odd_number(random) & 0xffffffff : random.pick(usual);
         }
         case backlog: {
-            static const std::uint64_t usual[] = {1, 1, 2, 3, 0, IPCDOOR_MAX_BACKLOG,
-                                                  IPCDOOR_MAX_BACKLOG + 1};
+            static const std::uint64_t usual[] = {
+                1, 1, 2, 3, 0, IPCDOOR_MAX_BACKLOG, IPCDOOR_MAX_BACKLOG + 1};
             return random.pick(usual);
         }
         case deadline: return make_deadline(random);
@@ -332,8 +349,11 @@ program make_meeting(random_numbers& random) {
         case 3:
         case 4:
             append(made, simple(kind::create, 0,
-                                {{"to", 1}, {"source", by_source}, {"slots", 2 + random.below(3)},
-                                 {"max_data", 16384}, {"flags", random.below(2)}}));
+                                {{"to", 1},
+                                 {"source", by_source},
+                                 {"slots", 2 + random.below(3)},
+                                 {"max_data", 16384},
+                                 {"flags", random.below(2)}}));
             append(made, simple(kind::attach, 0, {{"to", 2}, {"from", 1}}));
             break;
         case 5:
@@ -341,21 +361,29 @@ program make_meeting(random_numbers& random) {
         case 7:
         case 8:
             append(made, simple(kind::listen, 0,
-                                {{"to", 3}, {"name", called}, {"source", by_source},
-                                 {"flags", random.below(2)}, {"backlog", 1 + random.below(2)}}));
+                                {{"to", 3},
+                                 {"name", called},
+                                 {"source", by_source},
+                                 {"flags", random.below(2)},
+                                 {"backlog", 1 + random.below(2)}}));
             append(made, simple(kind::connect, 0, {{"to", 2}, {"name", called}}));
             append(made, simple(kind::accept, 0, {{"fd", 3}, {"to", 1}}));
             break;
         case 9:
             append(made, simple(kind::create, 0,
-                                {{"to", 1}, {"source", by_source}, {"slots", 3}, {"name", called},
-                                 {"mode", 0666}, {"max_data", 16384}}));
+                                {{"to", 1},
+                                 {"source", by_source},
+                                 {"slots", 3},
+                                 {"name", called},
+                                 {"mode", 0666},
+                                 {"max_data", 16384}}));
             append(made, simple(kind::fork, 0, {{"uid", user}}));
             append(made, simple(kind::attach, threads, {{"to", 2}, {"name", called}}));
             break;
         default:
-            append(made, simple(kind::listen, 0, {{"to", 3}, {"name", called}, {"mode", 0666},
-                                                  {"source", by_source}}));
+            append(made,
+                   simple(kind::listen, 0,
+                          {{"to", 3}, {"name", called}, {"mode", 0666}, {"source", by_source}}));
             append(made, simple(kind::fork, 0, {{"uid", user}}));
             append(made, simple(kind::connect, threads, {{"to", 2}, {"name", called}}));
             append(made, simple(kind::accept, 0, {{"fd", 3}, {"to", 1}, {"deadline", 3000}}));
@@ -398,8 +426,8 @@ void change_once(program& what, const program& other, random_numbers& random) {
                 what.erase(what.begin() + static_cast<std::ptrdiff_t>(random.below(what.size())));
             break;
         case 4:
-            what[random.below(what.size())].actor = static_cast<std::uint8_t>(
-                pick_actor(contents_before(what, what.size()), random));
+            what[random.below(what.size())].actor =
+                static_cast<std::uint8_t>(pick_actor(contents_before(what, what.size()), random));
             break;
         case 5: std::swap(what[random.below(what.size())], what[random.below(what.size())]); break;
         case 6: splice(what, other, random); break;

@@ -52,8 +52,8 @@ std::int64_t epoll_ctl(const actor& by, const operation& op) {
 std::int64_t epoll_wait(const actor& by, const operation& op) {
     std::array<epoll_event, 4> events{};
     return outcome(::syscall(SYS_epoll_pwait, by.regs->fd(op.get("fd")), events.data(),
-                             events.size(), std::min<std::uint64_t>(op.get("timeout"), 10),
-                             nullptr, 0));
+                             events.size(), std::min<std::uint64_t>(op.get("timeout"), 10), nullptr,
+                             0));
 }
 
 // A ring with one poll request, which stays under way until the ring is closed.
@@ -65,10 +65,10 @@ std::int64_t uring_poll(actor& by, const operation& op) {
     const std::size_t ring_bytes = params.sq_off.array + params.sq_entries * sizeof(std::uint32_t);
     const std::size_t entries_bytes = params.sq_entries * sizeof(io_uring_sqe);
     constexpr int rw = PROT_READ | PROT_WRITE;
-    void* ring_memory = ::mmap(nullptr, ring_bytes, rw, MAP_SHARED, static_cast<int>(ring),
-                               IORING_OFF_SQ_RING);
-    void* entries_memory = ::mmap(nullptr, entries_bytes, rw, MAP_SHARED, static_cast<int>(ring),
-                                  IORING_OFF_SQES);
+    void* ring_memory =
+        ::mmap(nullptr, ring_bytes, rw, MAP_SHARED, static_cast<int>(ring), IORING_OFF_SQ_RING);
+    void* entries_memory =
+        ::mmap(nullptr, entries_bytes, rw, MAP_SHARED, static_cast<int>(ring), IORING_OFF_SQES);
     if (ring_memory == MAP_FAILED || entries_memory == MAP_FAILED) return -ENOMEM;
 
     auto* entry = static_cast<io_uring_sqe*>(entries_memory);
@@ -157,8 +157,8 @@ std::int64_t receive(actor& by, const operation& op) {
     message.msg_iovlen = 1;
     message.msg_control = control.data();
     message.msg_controllen = control.size();
-    const std::int64_t result = outcome(::syscall(SYS_recvmsg, by.regs->sockets[1], &message,
-                                                  MSG_DONTWAIT | MSG_CMSG_CLOEXEC));
+    const std::int64_t result = outcome(
+        ::syscall(SYS_recvmsg, by.regs->sockets[1], &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC));
     if (result < 0) return result;
     const cmsghdr* header = CMSG_FIRSTHDR(&message);
     if (header == nullptr || header->cmsg_type != SCM_RIGHTS) return -ENOMSG;

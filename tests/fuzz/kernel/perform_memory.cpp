@@ -78,9 +78,8 @@ std::int64_t remap_elsewhere(actor& by, const operation& op) {
     // never to where the kernel likes: nobody would take it away
     const auto flags = static_cast<long>(op.get("flags")) |
                        ((op.get("flags") & MREMAP_MAYMOVE) != 0 ? MREMAP_FIXED : 0);
-    const std::int64_t result = outcome(::syscall(SYS_mremap, part.at, part.bytes,
-                                                  pages * page_bytes, flags,
-                                                  arena_of(by, index + 1)));
+    const std::int64_t result = outcome(::syscall(
+        SYS_mremap, part.at, part.bytes, pages * page_bytes, flags, arena_of(by, index + 1)));
     if (result >= 0) by.regs->maps[index] = packed(static_cast<std::uint64_t>(result), pages);
     return result < 0 ? result : 0;
 }

@@ -72,11 +72,10 @@ std::int64_t tell_driver(const actor& by, const char* what) {
     if (around.edu_address.empty()) return -ENODEV;
     char path[96];
     std::snprintf(path, sizeof(path), "%s/%s", around.edu_driver.c_str(), what);
-    const std::int64_t fd =
-        outcome(::syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CLOEXEC, 0));
+    const std::int64_t fd = outcome(::syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CLOEXEC, 0));
     if (fd < 0) return fd;
-    const std::int64_t result = outcome(
-        ::syscall(SYS_write, fd, around.edu_address.data(), around.edu_address.size()));
+    const std::int64_t result =
+        outcome(::syscall(SYS_write, fd, around.edu_address.data(), around.edu_address.size()));
     ::syscall(SYS_close, fd);
     return result;
 }

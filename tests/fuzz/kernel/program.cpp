@@ -29,7 +29,8 @@ std::vector<op_spec> make_specs() {
     std::vector<op_spec> specs(op_kinds);
     const auto define = [&](op_kind kind, const char* name, unsigned weight,
                             std::vector<field> fields) {
-        if (fields.size() > max_fields) throw std::logic_error(std::string(name) + ": too many fields");
+        if (fields.size() > max_fields)
+            throw std::logic_error(std::string(name) + ": too many fields");
         specs[static_cast<std::size_t>(kind)] = {name, weight, std::move(fields)};
     };
     using kind = op_kind;
@@ -122,7 +123,9 @@ std::vector<op_spec> make_specs() {
     define(kind::grow, "grow", 8,
            call({{"fd", endpoint}, {"data", data_bytes, 8192}, {"flags", flags}, {"pad", pad}}));
     define(kind::ioctl, "ioctl", 3,
-           call({{"fd", any_fd}, {"type", choice, IPCDOOR_IOC_MAGIC, 255}, {"nr", choice, 0, 20},
+           call({{"fd", any_fd},
+                 {"type", choice, IPCDOOR_IOC_MAGIC, 255},
+                 {"nr", choice, 0, 20},
                  {"value", value}}));
 
     define(kind::mmap, "mmap", 16,
@@ -138,7 +141,10 @@ std::vector<op_spec> make_specs() {
     define(kind::mprotect, "mprotect", 4,
            {{"map", mapping}, {"page", page}, {"pages", pages, 1}, {"prot", protection, 3}});
     define(kind::mremap, "mremap", 2,
-           {{"map", mapping}, {"page", page}, {"pages", pages, 1}, {"new", pages, 1},
+           {{"map", mapping},
+            {"page", page},
+            {"pages", pages, 1},
+            {"new", pages, 1},
             {"flags", choice, 1, 5}});
     define(kind::madvise, "madvise", 4,
            {{"map", mapping}, {"page", page}, {"pages", pages, 1}, {"advice", advice}});
@@ -155,7 +161,8 @@ std::vector<op_spec> make_specs() {
     define(kind::epoll_ctl, "epoll_ctl", 6,
            {{"fd", epoll}, {"what", choice, 0, 2}, {"other", any_fd}, {"events", events, 1}});
     define(kind::epoll_wait, "epoll_wait", 4, {{"fd", epoll}, {"timeout", timeout}});
-    define(kind::uring_poll, "uring_poll", 2, {{"to", to_fd}, {"fd", any_fd}, {"events", events, 1}});
+    define(kind::uring_poll, "uring_poll", 2,
+           {{"to", to_fd}, {"fd", any_fd}, {"events", events, 1}});
     define(kind::eventfd, "eventfd", 4, {{"to", to_fd}});
     define(kind::read, "read", 3, {{"fd", any_fd}});
     define(kind::write, "write", 2, {{"fd", any_fd}});

@@ -45,7 +45,8 @@ void fail(tally& all, const char* what, int error) {
 }
 
 void ring_all(const endpoint& from, unsigned index, bool pinned, std::uint64_t count, tally& all) {
-    if (pinned && !run_on_cpu(index % 2)) fail(all, "cannot run on CPU", static_cast<int>(index % 2));
+    if (pinned && !run_on_cpu(index % 2))
+        fail(all, "cannot run on CPU", static_cast<int>(index % 2));
     for (std::uint64_t i = 0; i < count; ++i) {
         const unsigned vector = i % 4 == 3 ? shared_vector : 1 + index;
         const int error = ring(from, 1, vector, i);

@@ -19,8 +19,7 @@ public:
     explicit descriptor(int fd) : fd_(fd) {}
     ~descriptor() { reset(); }
     descriptor(descriptor&& other) noexcept : fd_(other.fd_) { other.fd_ = -1; }
-    descriptor& operator=(descriptor&& other) noexcept
-    {
+    descriptor& operator=(descriptor&& other) noexcept {
         if (this != &other) {
             reset();
             fd_ = other.fd_;
@@ -29,10 +28,8 @@ public:
         return *this;
     }
     int get() const { return fd_; }
-    void reset()
-    {
-        if (fd_ >= 0)
-            close(fd_);
+    void reset() {
+        if (fd_ >= 0) close(fd_);
         fd_ = -1;
     }
 
@@ -46,22 +43,18 @@ class descriptor_method : public method {
 public:
     using method::method;
 
-    void send() override
-    {
+    void send() override {
         ssize_t n;
-        do
-            n = write(send_fd_, message_.data(), Bytes);
+        do n = write(send_fd_, message_.data(), Bytes);
         while (n < 0 && errno == EINTR);
         if (n != static_cast<ssize_t>(Bytes))
             throw std::runtime_error(with_errno(name() + ": write"));
     }
 
-    void receive() override
-    {
+    void receive() override {
         std::array<char, Bytes> buffer;
         ssize_t n;
-        do
-            n = read(receive_fd_, buffer.data(), Bytes);
+        do n = read(receive_fd_, buffer.data(), Bytes);
         while (n < 0 && errno == EINTR);
         if (n != static_cast<ssize_t>(Bytes))
             throw std::runtime_error(with_errno(name() + ": read"));
@@ -70,7 +63,7 @@ public:
 protected:
     int send_fd_ = -1;
     int receive_fd_ = -1;
-    std::array<char, Bytes> message_{1};   // as eventfd's counter: one
+    std::array<char, Bytes> message_{1};  // as eventfd's counter: one
 };
 
 }  // namespace irqbench

@@ -25,20 +25,17 @@ constexpr std::uint64_t batch_timeout_ns = 60'000'000'000U;
 class door_ioctl_method : public method {
 public:
     door_ioctl_method(std::string path, std::uint32_t source)
-        : method("ioctl:" + source_name(source), method_kind::door), path_(std::move(path)),
-          source_(source)
-    {
+        : method("ioctl:" + source_name(source), method_kind::door),
+          path_(std::move(path)),
+          source_(source) {
         static unsigned made = 0;
         label_ = "irqbench.ioctl." + std::to_string(getpid()) + "." + std::to_string(made++);
     }
 
-    void open(side s) override
-    {
+    void open(side s) override {
         door_ = descriptor(::open(path_.c_str(), O_RDWR | O_CLOEXEC));
-        if (door_.get() < 0)
-            throw unavailable(with_errno(path_));
-        if (s == side::ringer)
-            return;
+        if (door_.get() < 0) throw unavailable(with_errno(path_));
+        if (s == side::ringer) return;
         ipcdoor_listen listen{};
         std::snprintf(listen.name, sizeof(listen.name), "%s", label_.c_str());
         listen.source = source_;
@@ -46,31 +43,26 @@ public:
         listen.uid = listen.gid = ~0U;
         listen.backlog = 1;
         listener_ = descriptor(ioctl(door_.get(), IPCDOOR_IOC_LISTEN, &listen));
-        if (listener_.get() < 0)
-            throw unavailable(with_errno("LISTEN"));
+        if (listener_.get() < 0) throw unavailable(with_errno("LISTEN"));
     }
 
-    void connect(side s) override
-    {
+    void connect(side s) override {
         if (s == side::waiter) {
             ipcdoor_accept accept{};
             accept.deadline_ns = now_ns() + connect_timeout_ns;
             endpoint_ = descriptor(ioctl(listener_.get(), IPCDOOR_IOC_ACCEPT, &accept));
-            if (endpoint_.get() < 0)
-                throw unavailable(with_errno("ACCEPT"));
+            if (endpoint_.get() < 0) throw unavailable(with_errno("ACCEPT"));
         } else {
             struct ipcdoor_connect connect {};
             std::snprintf(connect.name, sizeof(connect.name), "%s", label_.c_str());
             connect.deadline_ns = now_ns() + connect_timeout_ns;
             endpoint_ = descriptor(ioctl(door_.get(), IPCDOOR_IOC_CONNECT, &connect));
-            if (endpoint_.get() < 0)
-                throw unavailable(with_errno("CONNECT"));
+            if (endpoint_.get() < 0) throw unavailable(with_errno("CONNECT"));
         }
         peer_slot_ = s == side::waiter ? 1 : 0;
     }
 
-    void begin_batch() override
-    {
+    void begin_batch() override {
         call_ = {};
         call_.ring.slot = peer_slot_;
         call_.ring.vector = vector;
@@ -79,25 +71,19 @@ public:
         call_.wait.flags = IPCDOOR_WAIT_ACK;
     }
 
-    void send() override
-    {
+    void send() override {
         if (ioctl(endpoint_.get(), IPCDOOR_IOC_RING, &call_.ring) < 0)
             throw std::runtime_error(with_errno(name() + ": RING"));
     }
 
-    void receive() override
-    {
+    void receive() override {
         while (ioctl(endpoint_.get(), IPCDOOR_IOC_WAIT, &call_.wait) < 0)
-            if (errno != EINTR)
-                throw std::runtime_error(with_errno(name() + ": WAIT"));
+            if (errno != EINTR) throw std::runtime_error(with_errno(name() + ": WAIT"));
     }
 
-    void exchange() override
-    {
-        if (ioctl(endpoint_.get(), IPCDOOR_IOC_RING_WAIT, &call_) == 0)
-            return;
-        if (errno != EINTR)
-            throw std::runtime_error(with_errno(name() + ": RING_WAIT"));
+    void exchange() override {
+        if (ioctl(endpoint_.get(), IPCDOOR_IOC_RING_WAIT, &call_) == 0) return;
+        if (errno != EINTR) throw std::runtime_error(with_errno(name() + ": RING_WAIT"));
         receive();
     }
 
@@ -109,13 +95,12 @@ private:
     descriptor listener_;
     descriptor endpoint_;
     std::uint32_t peer_slot_ = 0;
-    ipcdoor_ring_wait call_{};   // the kernel writes its outputs only: good for every call
+    ipcdoor_ring_wait call_{};  // the kernel writes its outputs only: good for every call
 };
 
 }  // namespace
 
-std::unique_ptr<method> make_door_ioctl(std::string path, std::uint32_t source)
-{
+std::unique_ptr<method> make_door_ioctl(std::string path, std::uint32_t source) {
     return std::make_unique<door_ioctl_method>(std::move(path), source);
 }
 

@@ -13,17 +13,14 @@ class eventfd_method : public descriptor_method<8> {
 public:
     eventfd_method() : descriptor_method("eventfd", method_kind::peer) {}
 
-    void prepare() override
-    {
+    void prepare() override {
         for (descriptor& fd : fds_) {
             fd = descriptor(eventfd(0, EFD_CLOEXEC));
-            if (fd.get() < 0)
-                throw unavailable(with_errno("eventfd"));
+            if (fd.get() < 0) throw unavailable(with_errno("eventfd"));
         }
     }
 
-    void open(side s) override
-    {
+    void open(side s) override {
         send_fd_ = fds_[s == side::ringer ? 0 : 1].get();
         receive_fd_ = fds_[s == side::ringer ? 1 : 0].get();
     }
@@ -34,9 +31,6 @@ private:
 
 }  // namespace
 
-std::unique_ptr<method> make_eventfd()
-{
-    return std::make_unique<eventfd_method>();
-}
+std::unique_ptr<method> make_eventfd() { return std::make_unique<eventfd_method>(); }
 
 }  // namespace irqbench

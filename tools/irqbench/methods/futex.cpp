@@ -22,21 +22,18 @@ class futex_method : public method {
 public:
     futex_method() : method("futex", method_kind::peer) {}
 
-    void open(side s) override
-    {
+    void open(side s) override {
         mine_ = &words_->of_side[static_cast<int>(s)];
         theirs_ = &words_->of_side[1 - static_cast<int>(s)];
     }
 
-    void send() override
-    {
+    void send() override {
         theirs_->fetch_add(1, std::memory_order_release);
         if (syscall(SYS_futex, theirs_, FUTEX_WAKE, 1, nullptr, nullptr, 0) < 0)
             throw std::runtime_error(with_errno("futex wake"));
     }
 
-    void receive() override
-    {
+    void receive() override {
         while (mine_->load(std::memory_order_acquire) == seen_) {
             const long r = syscall(SYS_futex, mine_, FUTEX_WAIT, seen_, nullptr, nullptr, 0);
             if (r < 0 && errno != EAGAIN && errno != EINTR)
@@ -54,9 +51,6 @@ private:
 
 }  // namespace
 
-std::unique_ptr<method> make_futex()
-{
-    return std::make_unique<futex_method>();
-}
+std::unique_ptr<method> make_futex() { return std::make_unique<futex_method>(); }
 
 }  // namespace irqbench

@@ -13,19 +13,16 @@ class pipe_method : public descriptor_method<1> {
 public:
     pipe_method() : descriptor_method("pipe", method_kind::peer) {}
 
-    void prepare() override
-    {
+    void prepare() override {
         for (auto& [read_end, write_end] : pipes_) {
             int fds[2];
-            if (pipe2(fds, O_CLOEXEC) < 0)
-                throw unavailable(with_errno("pipe2"));
+            if (pipe2(fds, O_CLOEXEC) < 0) throw unavailable(with_errno("pipe2"));
             read_end = descriptor(fds[0]);
             write_end = descriptor(fds[1]);
         }
     }
 
-    void open(side s) override
-    {
+    void open(side s) override {
         const int out = s == side::ringer ? 0 : 1;
         send_fd_ = pipes_[out].second.get();
         receive_fd_ = pipes_[1 - out].first.get();
@@ -37,9 +34,6 @@ private:
 
 }  // namespace
 
-std::unique_ptr<method> make_pipe()
-{
-    return std::make_unique<pipe_method>();
-}
+std::unique_ptr<method> make_pipe() { return std::make_unique<pipe_method>(); }
 
 }  // namespace irqbench

@@ -21,30 +21,23 @@ class posix_semaphore_method : public method {
 public:
     posix_semaphore_method() : method("semaphore", method_kind::peer) {}
 
-    void prepare() override
-    {
+    void prepare() override {
         for (auto& s : semaphores_->of_side)
-            if (sem_init(&s.value, 1, 0) < 0)
-                throw unavailable(with_errno("sem_init"));
+            if (sem_init(&s.value, 1, 0) < 0) throw unavailable(with_errno("sem_init"));
     }
 
-    void open(side s) override
-    {
+    void open(side s) override {
         mine_ = &semaphores_->of_side[static_cast<int>(s)].value;
         theirs_ = &semaphores_->of_side[1 - static_cast<int>(s)].value;
     }
 
-    void send() override
-    {
-        if (sem_post(theirs_) < 0)
-            throw std::runtime_error(with_errno("sem_post"));
+    void send() override {
+        if (sem_post(theirs_) < 0) throw std::runtime_error(with_errno("sem_post"));
     }
 
-    void receive() override
-    {
+    void receive() override {
         while (sem_wait(mine_) < 0)
-            if (errno != EINTR)
-                throw std::runtime_error(with_errno("sem_wait"));
+            if (errno != EINTR) throw std::runtime_error(with_errno("sem_wait"));
     }
 
 private:
@@ -55,8 +48,7 @@ private:
 
 }  // namespace
 
-std::unique_ptr<method> make_posix_semaphore()
-{
+std::unique_ptr<method> make_posix_semaphore() {
     return std::make_unique<posix_semaphore_method>();
 }
 

@@ -21,8 +21,7 @@ class realtime_signal_method : public method {
 public:
     realtime_signal_method() : method("signal", method_kind::peer) {}
 
-    void open(side s) override
-    {
+    void open(side s) override {
         sigemptyset(&set_);
         sigaddset(&set_, SIGRTMIN);
         if (sigprocmask(SIG_BLOCK, &set_, nullptr) < 0)
@@ -32,18 +31,15 @@ public:
 
     void connect(side s) override { peer_ = pids_->of_side[1 - static_cast<int>(s)].load(); }
 
-    void send() override
-    {
+    void send() override {
         if (sigqueue(peer_, SIGRTMIN, sigval{}) < 0)
             throw std::runtime_error(with_errno("sigqueue"));
     }
 
-    void receive() override
-    {
+    void receive() override {
         siginfo_t info;
         while (sigwaitinfo(&set_, &info) < 0)
-            if (errno != EINTR)
-                throw std::runtime_error(with_errno("sigwaitinfo"));
+            if (errno != EINTR) throw std::runtime_error(with_errno("sigwaitinfo"));
     }
 
 private:
@@ -54,8 +50,7 @@ private:
 
 }  // namespace
 
-std::unique_ptr<method> make_realtime_signal()
-{
+std::unique_ptr<method> make_realtime_signal() {
     return std::make_unique<realtime_signal_method>();
 }
 

@@ -12,12 +12,9 @@ namespace {
 class unix_socket_method : public descriptor_method<1> {
 public:
     unix_socket_method(const char* name, int type)
-        : descriptor_method(name, method_kind::peer), type_(type)
-    {
-    }
+        : descriptor_method(name, method_kind::peer), type_(type) {}
 
-    void prepare() override
-    {
+    void prepare() override {
         int fds[2];
         if (socketpair(AF_UNIX, type_ | SOCK_CLOEXEC, 0, fds) < 0)
             throw unavailable(with_errno("socketpair"));
@@ -25,10 +22,7 @@ public:
         ends_[1] = descriptor(fds[1]);
     }
 
-    void open(side s) override
-    {
-        send_fd_ = receive_fd_ = ends_[s == side::ringer ? 0 : 1].get();
-    }
+    void open(side s) override { send_fd_ = receive_fd_ = ends_[s == side::ringer ? 0 : 1].get(); }
 
 private:
     int type_;
@@ -37,13 +31,11 @@ private:
 
 }  // namespace
 
-std::unique_ptr<method> make_unix_stream()
-{
+std::unique_ptr<method> make_unix_stream() {
     return std::make_unique<unix_socket_method>("unix-stream", SOCK_STREAM);
 }
 
-std::unique_ptr<method> make_unix_datagram()
-{
+std::unique_ptr<method> make_unix_datagram() {
     return std::make_unique<unix_socket_method>("unix-dgram", SOCK_DGRAM);
 }
 
