@@ -60,7 +60,11 @@ void flip_producer(random_bits& random, ring_slot& slot, const shared_u64& head,
                    std::uint64_t capacity) {
     std::byte* const data = ring_data(static_cast<void*>(&slot));
     const std::uint64_t at = load(head);
-    const std::uint64_t where = random.below(4) == 0 ? 0 : at % capacity & ~std::uint64_t{7};
+    // Where it looks next, where it goes on after a wrap, where it may come to.
+    const std::uint64_t places[] = {at % capacity & ~std::uint64_t{7},
+                                    at % capacity & ~std::uint64_t{7}, 0,
+                                    8 * random.below(capacity / 8)};
+    const std::uint64_t where = places[random.below(4)];
     const std::uint64_t choice = random.below(flips_data ? 64 : 20);
     if (choice == 0) {
         store(slot.output.tail, wrong_word(random, load(slot.output.tail), capacity));
@@ -70,9 +74,7 @@ void flip_producer(random_bits& random, ring_slot& slot, const shared_u64& head,
         store(slot.output.armed, at + 8 * random.below(8));
     } else if (choice < 20) {
         store(slot.output.tail, at + 8 * random.below(capacity / 8 + 1));
-    } else if (choice == 20) {
-        store(detail::header_word(data + 8 * random.below(capacity / 8)), random.next());
-    } else if (choice < 25) {
+    } else if (choice < 23) {
         // To the end, to the tail, half of the ring, anything; markers too.
         const std::uint64_t sizes[] = {capacity - where - 8, load(slot.output.tail) - at,
                                        ring_max_payload(capacity), random.next()};

@@ -155,15 +155,16 @@ private:
         } else if (poisoned_) {
             ++refusals_;
             FUZZ_CHECK(error == EPROTO);
-        } else if (head_ == tail_ && !look_at_tail()) {
-            poisoned_now(error);
-        } else if (head_ == tail_) {
-            FUZZ_CHECK(error == 0 && !found);
-        } else if (const auto next = expected()) {
-            FUZZ_CHECK(error == 0 && found);
-            peeked_ = next;
         } else {
-            poisoned_now(error);
+            const bool refused = head_ == tail_ && !look_at_tail();
+            if (!refused && head_ == tail_) {
+                FUZZ_CHECK(error == 0 && !found);
+            } else if (const auto next = refused ? std::nullopt : expected()) {
+                FUZZ_CHECK(error == 0 && found);
+                peeked_ = next;
+            } else {
+                poisoned_now(error);
+            }
         }
         if (!found) return;
         FUZZ_CHECK(found->type == peeked_->type() && found->flags == peeked_->header >> 48);
