@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include <ipcdoor.h>
 
@@ -37,8 +38,9 @@ bool is_name(std::string_view text) {
            text.find_first_not_of(label_characters) == text.npos;
 }
 
-void try_name(ipcdoor_door* door, const std::string& name) {
-    const bool good = is_name(name.c_str());
+void try_name(ipcdoor_door* door, std::string name) {
+    name = name.c_str();  // what follows a NUL is no part of it
+    const bool good = is_name(name);
     ipcdoor_endpoint* end = nullptr;
     FUZZ_CHECK(ipcdoor_connect(door, name.c_str(), 0, &end) == (good ? -ENOENT : -EINVAL));
     ipcdoor_attach_options attaching{};
@@ -114,7 +116,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         "", "soft:", "door:", "local:", "soft:/", "0/", "1/", "4294967294/"};
     text.insert(0, starts[how >> 1 & 7]);
     if ((how & 1) != 0) {
-        try_name(here.door, text);
+        try_name(here.door, std::move(text));
     } else {
         ::setenv("IPCDOOR_RUNTIME_DIR", here.room.path().c_str(), 1);
         ::setenv("IPCDOOR_URI", "soft:", 1);
