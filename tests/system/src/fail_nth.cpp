@@ -44,6 +44,9 @@ constexpr std::chrono::milliseconds settle_time{20'000};
 // More points than any call has: a sweep that gets there does not end.
 constexpr unsigned max_points = 20'000;
 constexpr unsigned failures_shown = 5;
+// Beyond it an attempt hangs. Plugging edu in takes a minute on a busy machine, where
+// ACPI is looked through in an emulated debug kernel.
+constexpr std::chrono::milliseconds attempt_deadline{900'000};
 
 // What one process holds.
 struct holdings {
@@ -157,7 +160,7 @@ struct tally {
 bool inject_one(const fault_case& one, unsigned nth, const shared<report>& out, tally& all) {
     *out = report{};
     child process([&] { return attempt_in_child(one, nth, *out); });
-    const auto status = process.wait();
+    const auto status = process.wait(attempt_deadline);
     all.injected += out->injected ? 1 : 0;
     if (!status.exited(0)) {
         const bool killed = WIFSIGNALED(status.raw);

@@ -296,8 +296,10 @@ std::vector<race_pair> all_pairs() {
     return pairs;
 }
 
+// Either order names a pair.
 bool matches(const race_pair& pair, const std::string& text) {
-    return pair.name() == text || pair.sides[0]->name == text || pair.sides[1]->name == text;
+    return pair.name() == text || race_pair{{pair.sides[1], pair.sides[0]}}.name() == text ||
+           pair.sides[0]->name == text || pair.sides[1]->name == text;
 }
 
 std::vector<race_pair> choose(const std::vector<std::string>& texts, const std::string& from) {
