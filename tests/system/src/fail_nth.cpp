@@ -40,7 +40,7 @@ void require(bool condition, const char* what) {
 
 namespace {
 
-constexpr std::chrono::milliseconds settle_time{20'000};
+constexpr std::chrono::milliseconds settle_time{120'000};
 // More points than any call has: a sweep that gets there does not end.
 constexpr unsigned max_points = 20'000;
 constexpr unsigned failures_shown = 5;

@@ -15,7 +15,7 @@ namespace ipcdoor::test {
 
 namespace {
 
-constexpr std::chrono::milliseconds settle_time{20'000};
+constexpr std::chrono::milliseconds settle_time{120'000};
 
 // GET_INFO tells what the caller's effective user holds.
 ipcdoor_info info_of_user(const unique_fd& door, uid_t uid) {

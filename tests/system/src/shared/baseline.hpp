@@ -6,7 +6,7 @@
 namespace ipcdoor::test {
 
 // Root and the ordinary user hold no byte and no endpoint, and nothing refers to
-// the module. Waits up to 20 seconds for what is freed after a grace period or by a
+// the module. Waits up to two minutes for what is freed after a grace period or by a
 // kernel thread; then throws std::runtime_error. By root, with the module loaded
 // and no descriptor of it open here.
 void require_nothing_left();
