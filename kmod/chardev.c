@@ -128,9 +128,8 @@ static struct ipcdoor_endpoint *ipcdoor_create_segment(const struct ipcdoor_crea
 	err = PTR_ERR_OR_ZERO(ep);
 	if (!err && *create->name) {
 		err = ipcdoor_segment_name(seg, create->name, &access);
-		if (err) {
+		if (err)
 			ipcdoor_endpoint_drop(ep);
-		}
 	}
 	ipcdoor_segment_put(seg);
 	return err ? ERR_PTR(err) : ep;

@@ -61,7 +61,10 @@ ipcdoor_hrtimer_setup(struct hrtimer *timer,
 #endif
 }
 
-/* 7.0, 590d356aa4a9: shmem_file_setup() takes the flags as a bitmap */
+/*
+ * 7.0, "mm: update shmem_[kernel]_file_*() functions to use vma_flags_t":
+ * shmem_file_setup() takes the flags as a bitmap
+ */
 static inline struct file *ipcdoor_shmem_file_setup(const char *name, loff_t size)
 {
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 0, 0)

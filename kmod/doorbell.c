@@ -12,10 +12,8 @@
  * While an interrupt is under way (ep->raised) further rings ride along.
  *
  * The hard half, under the raw lock and possibly in hard interrupt context,
- * wakes the tasks in WAIT directly.  What takes sleeping locks on PREEMPT_RT
- * (poll wake-ups, eventfd) is the second half; there it goes through an
- * irq_work that runs in a thread.  A bound signal is sent by the ringer itself
- * in process context, because the kernel fills si_pid and si_uid by `current`.
+ * wakes the tasks in WAIT directly; notify.c has the second half, for pollers and
+ * what is bound.
  *
  * What an ordinary user's ring may cost others: an interrupt that wakes a thread out
  * of WAIT is paid for by that thread, which has to run and sleep again on that CPU
@@ -23,20 +21,16 @@
  * once) is paid for out of the user's budget of interrupt time, and where that is
  * spent the ringer delivers by itself, as with the source `direct`.
  */
-#include <linux/eventfd.h>
-#include <linux/file.h>
 #include <linux/hrtimer.h>
-#include <linux/pid_namespace.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
-#include <linux/sched/task.h>
-#include <linux/slab.h>
 
 #include "budget.h"
 #include "compat.h"
 #include "doorbell.h"
 #include "endpoint.h"
+#include "notify.h"
 #include "quota.h"
 #include "segment.h"
 #include "source.h"
@@ -65,155 +59,6 @@ struct ipcdoor_waiter {
 	ktime_t deadline_ns;
 	bool done;
 };
-
-/* What BIND_EVENTFD or BIND_SIGNAL set up; freed after a grace period. */
-struct ipcdoor_binding {
-	u64 mask;
-	struct eventfd_ctx *eventfd;
-	struct task_struct *task;
-	int signo;
-	struct rcu_head rcu;
-};
-
-/* ---- bindings ---- */
-
-static void ipcdoor_binding_free(struct rcu_head *rcu)
-{
-	struct ipcdoor_binding *binding = container_of(rcu, struct ipcdoor_binding, rcu);
-
-	if (binding->eventfd)
-		eventfd_ctx_put(binding->eventfd);
-	if (binding->task)
-		put_task_struct(binding->task);
-	kfree(binding);
-}
-
-static int ipcdoor_bind(struct ipcdoor_endpoint *ep, struct ipcdoor_binding __rcu **where,
-			struct ipcdoor_binding *binding)
-{
-	struct ipcdoor_binding *old = NULL;
-	int err = 0;
-
-	raw_spin_lock_irq(&ep->lock);
-	if (binding && ep->dead)
-		err = -ESHUTDOWN;
-	else
-		old = rcu_replace_pointer(*where, binding, lockdep_is_held(&ep->lock));
-	raw_spin_unlock_irq(&ep->lock);
-	if (err)
-		old = binding;
-	if (old)
-		call_rcu(&old->rcu, ipcdoor_binding_free);
-	return err;
-}
-
-int ipcdoor_doorbell_bind_eventfd(struct ipcdoor_endpoint *ep, int fd, u64 mask)
-{
-	struct ipcdoor_binding *binding;
-	int err;
-
-	if (fd < 0)
-		return ipcdoor_bind(ep, &ep->eventfd, NULL);
-	binding = kzalloc(sizeof(*binding), GFP_KERNEL_ACCOUNT);
-	if (!binding)
-		return -ENOMEM;
-	binding->mask = mask;
-	binding->eventfd = eventfd_ctx_fdget(fd);
-	if (IS_ERR(binding->eventfd)) {
-		err = PTR_ERR(binding->eventfd);
-		kfree(binding);
-		return err;
-	}
-	return ipcdoor_bind(ep, &ep->eventfd, binding);
-}
-
-int ipcdoor_doorbell_bind_signal(struct ipcdoor_endpoint *ep, u32 signo, u64 mask)
-{
-	struct ipcdoor_binding *binding;
-
-	if (!signo)
-		return ipcdoor_bind(ep, &ep->signal, NULL);
-	binding = kzalloc(sizeof(*binding), GFP_KERNEL_ACCOUNT);
-	if (!binding)
-		return -ENOMEM;
-	binding->mask = mask;
-	binding->signo = signo;
-	binding->task = get_task_struct(current);
-	return ipcdoor_bind(ep, &ep->signal, binding);
-}
-
-/*
- * The thread's leave ends with the program that gave it: a child that shares the
- * owner's memory may bind and then execute something else, with other rights.
- */
-static void ipcdoor_signal_send(const struct ipcdoor_endpoint *ep,
-				const struct ipcdoor_binding *binding, u64 value)
-{
-	struct kernel_siginfo info;
-
-	if (READ_ONCE(binding->task->mm) != READ_ONCE(ep->mm))
-		return;
-	clear_siginfo(&info);
-	info.si_signo = binding->signo;
-	info.si_code = SI_QUEUE;
-	info.si_pid = task_tgid_nr_ns(current, task_active_pid_ns(binding->task));
-	info.si_uid = from_kuid_munged(current_user_ns(), current_uid());
-	info.si_ptr = (void __user *)(unsigned long)value;
-	send_sig_info(binding->signo, &info, binding->task);
-}
-
-/* ---- the second half ---- */
-
-static void ipcdoor_notify_now(struct ipcdoor_endpoint *ep)
-{
-	const struct ipcdoor_binding *eventfd;
-	unsigned long flags;
-	u64 bits;
-
-	raw_spin_lock_irqsave(&ep->lock, flags);
-	bits = ep->notify;
-	ep->notify = 0;
-	raw_spin_unlock_irqrestore(&ep->lock, flags);
-
-	rcu_read_lock();
-	eventfd = rcu_dereference(ep->eventfd);
-	if (eventfd && (eventfd->mask & bits))
-		ipcdoor_eventfd_signal(eventfd->eventfd);
-	rcu_read_unlock();
-	wake_up_interruptible_poll(&ep->wq, EPOLLIN | EPOLLPRI | EPOLLHUP);
-}
-
-/* In an interrupt, or in a thread in its place: nobody who caused it runs there. */
-static void ipcdoor_notify_on_account(struct ipcdoor_endpoint *ep)
-{
-	u64 begin_ns = ktime_get_ns();
-
-	ipcdoor_notify_now(ep);
-	WRITE_ONCE(ep->notify_ns, min_t(u64, ktime_get_ns() - begin_ns, U32_MAX));
-}
-
-static void ipcdoor_notify_work(struct irq_work *work)
-{
-	struct ipcdoor_endpoint *ep = container_of(work, struct ipcdoor_endpoint, notify_work);
-
-	ipcdoor_notify_on_account(ep);
-	ipcdoor_endpoint_put(ep);
-}
-
-static void ipcdoor_notify(struct ipcdoor_endpoint *ep)
-{
-	if (!in_hardirq() && !(IS_ENABLED(CONFIG_PREEMPT_RT) && irqs_disabled())) {
-		ipcdoor_notify_now(ep);
-		return;
-	}
-	if (!IS_ENABLED(CONFIG_PREEMPT_RT)) {
-		ipcdoor_notify_on_account(ep);
-		return;
-	}
-	/* it may be gone but for this interrupt; then there is nobody to tell */
-	if (refcount_inc_not_zero(&ep->refs) && !irq_work_queue(&ep->notify_work))
-		ipcdoor_endpoint_put(ep);
-}
 
 /* ---- collecting ---- */
 
@@ -348,21 +193,10 @@ static void ipcdoor_stamp(struct ipcdoor_endpoint *ep, u64 handler_ns, bool irq,
 	WRITE_ONCE(stamps->sequence, stamps->sequence + 1);
 }
 
-/*
- * Somebody polls or has bound an eventfd: the second half is wanted.  The count
- * was raised under ep->lock, and a poller queues itself before it looks at the
- * counts under the same lock: one of the two sees the other.
- */
-static bool ipcdoor_notifies(struct ipcdoor_endpoint *ep)
-{
-	/* ordered by ep->lock, see above */
-	return waitqueue_active(&ep->wq) || rcu_access_pointer(ep->eventfd);
-}
-
 /* Leaves @bits for the second half; whether it is wanted, once the lock is dropped. */
 static bool ipcdoor_wants_notice(struct ipcdoor_endpoint *ep, u64 bits)
 {
-	if (!ipcdoor_notifies(ep))
+	if (!ipcdoor_notify_wanted(ep))
 		return false;
 	ep->notify |= bits;
 	return true;
@@ -430,7 +264,7 @@ static inline bool ipcdoor_sleeper_pays(struct ipcdoor_endpoint *ep, u32 vector)
 	const struct ipcdoor_waiter *waiter;
 
 	lockdep_assert_held(&ep->lock);
-	if (ep->waiter_count != 1 || ipcdoor_notifies(ep))
+	if (ep->waiter_count != 1 || ipcdoor_notify_wanted(ep))
 		return false;
 	if (lands_on && READ_ONCE(*lands_on) != ep->wait_cpu)
 		return false;
@@ -441,7 +275,7 @@ static inline bool ipcdoor_sleeper_pays(struct ipcdoor_endpoint *ep, u32 vector)
 static noinline bool ipcdoor_ringer_pays(struct ipcdoor_endpoint *ep, struct ipcdoor_user *ringer)
 {
 	/* what the second half will take: probably as long as the last time */
-	u32 notify_ns = ipcdoor_notifies(ep) ? READ_ONCE(ep->notify_ns) : 0;
+	u32 notify_ns = ipcdoor_notify_wanted(ep) ? READ_ONCE(ep->notify_ns) : 0;
 	bool may = ipcdoor_budget_spend(ipcdoor_user_budget(ringer), ep->waiter_count, notify_ns);
 
 	if (!may)
@@ -461,7 +295,7 @@ static bool ipcdoor_start_delivery(struct ipcdoor_endpoint *ep, u32 vector,
 				   const struct ipcdoor_endpoint *from)
 {
 	lockdep_assert_held(&ep->lock);
-	if (list_empty(&ep->waiters) && !ipcdoor_notifies(ep)) {
+	if (list_empty(&ep->waiters) && !ipcdoor_notify_wanted(ep)) {
 		ipcdoor_count(&ep->state->suppressed, 1);
 		return false;
 	}
@@ -486,15 +320,9 @@ static bool ipcdoor_start_delivery(struct ipcdoor_endpoint *ep, u32 vector,
 static noinline void ipcdoor_after_ring(struct ipcdoor_endpoint *to, u64 bits, u64 value,
 					bool notify)
 {
-	const struct ipcdoor_binding *signal;
-
 	if (notify)
 		ipcdoor_notify(to);
-	rcu_read_lock();
-	signal = rcu_dereference(to->signal);
-	if (signal && (signal->mask & bits))
-		ipcdoor_signal_send(to, signal, value);
-	rcu_read_unlock();
+	ipcdoor_notify_signal(to, bits, value);
 }
 
 int ipcdoor_doorbell_ring(struct ipcdoor_endpoint *from, const struct ipcdoor_ring *ring)
@@ -716,8 +544,7 @@ void ipcdoor_doorbell_init(struct ipcdoor_endpoint *ep)
 {
 	raw_spin_lock_init(&ep->lock);
 	INIT_LIST_HEAD(&ep->waiters);
-	init_waitqueue_head(&ep->wq);
-	init_irq_work(&ep->notify_work, ipcdoor_notify_work);
+	ipcdoor_notify_init(ep);
 	ipcdoor_hrtimer_setup(&ep->deadline, ipcdoor_deadline_fired, CLOCK_MONOTONIC,
 			      HRTIMER_MODE_ABS_PINNED_HARD);
 	ep->deadline_ns = KTIME_MAX;
@@ -727,7 +554,7 @@ void ipcdoor_doorbell_init(struct ipcdoor_endpoint *ep)
 void ipcdoor_doorbell_exit(struct ipcdoor_endpoint *ep)
 {
 	hrtimer_cancel(&ep->deadline);
-	irq_work_sync(&ep->notify_work);
+	ipcdoor_notify_exit(ep);
 }
 
 void ipcdoor_doorbell_die(struct ipcdoor_endpoint *ep)
@@ -739,7 +566,5 @@ void ipcdoor_doorbell_die(struct ipcdoor_endpoint *ep)
 	ipcdoor_wake_all(ep);
 	raw_spin_unlock_irq(&ep->lock);
 
-	wake_up_interruptible_poll(&ep->wq, EPOLLHUP);
-	ipcdoor_bind(ep, &ep->eventfd, NULL);
-	ipcdoor_bind(ep, &ep->signal, NULL);
+	ipcdoor_notify_die(ep);
 }

@@ -62,10 +62,4 @@ void ipcdoor_doorbell_untake(struct ipcdoor_endpoint *ep, const struct ipcdoor_w
 __poll_t ipcdoor_doorbell_poll(struct ipcdoor_endpoint *ep, struct file *file,
 			       poll_table *table);
 
-/* BIND_EVENTFD: @fd -1 unbinds.  -EBADF, -EINVAL no eventfd, -ENOMEM, -ESHUTDOWN. */
-int ipcdoor_doorbell_bind_eventfd(struct ipcdoor_endpoint *ep, int fd, u64 mask);
-
-/* BIND_SIGNAL to the calling thread: @signo 0 unbinds.  -ENOMEM, -ESHUTDOWN. */
-int ipcdoor_doorbell_bind_signal(struct ipcdoor_endpoint *ep, u32 signo, u64 mask);
-
 #endif /* IPCDOOR_DOORBELL_H */

@@ -23,6 +23,7 @@
 #include "endpoint_file.h"
 #include "ioctl.h"
 #include "mmap.h"
+#include "notify.h"
 #include "segment.h"
 
 /* ---- RING, WAIT, RING_WAIT ---- */
@@ -172,7 +173,7 @@ static int ipcdoor_ioctl_bind_eventfd(struct ipcdoor_endpoint *ep, unsigned int 
 		return err;
 	if (bind.flags || bind.fd < -1 || (bind.fd >= 0 && !bind.mask))
 		return -EINVAL;
-	return ipcdoor_doorbell_bind_eventfd(ep, bind.fd, bind.mask);
+	return ipcdoor_notify_bind_eventfd(ep, bind.fd, bind.mask);
 }
 
 static int ipcdoor_ioctl_bind_signal(struct ipcdoor_endpoint *ep, unsigned int cmd,
@@ -187,7 +188,7 @@ static int ipcdoor_ioctl_bind_signal(struct ipcdoor_endpoint *ep, unsigned int c
 	if (bind.flags || !valid_signal(bind.signo) || bind.signo == SIGKILL ||
 	    bind.signo == SIGSTOP || (bind.signo && !bind.mask))
 		return -EINVAL;
-	return ipcdoor_doorbell_bind_signal(ep, bind.signo, bind.mask);
+	return ipcdoor_notify_bind_signal(ep, bind.signo, bind.mask);
 }
 
 static int ipcdoor_ioctl_peer_info(struct ipcdoor_endpoint *ep, unsigned int cmd,

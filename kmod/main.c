@@ -15,7 +15,7 @@
 #include "chardev.h"
 #include "endpoint.h"
 #include "owner.h"
-#include "segment.h"
+#include "pages.h"
 #include "source.h"
 #include "version.h"
 
@@ -24,7 +24,7 @@ static int __init ipcdoor_init(void)
 	int err;
 
 	ipcdoor_budget_calibrate();
-	err = ipcdoor_segments_init();
+	err = ipcdoor_pages_init();
 	if (err)
 		return err;
 	err = ipcdoor_endpoints_init();

@@ -4,13 +4,8 @@
  * has ended: its name is free, its pages are taken away from whoever still maps
  * them, and only the shell remains until the last descriptor is closed.
  *
- * The pages are those of a shmem file that only the kernel holds, at the same
- * offsets at which endpoints map them, because reverse mapping needs the two to
- * agree.  They are allocated when the segment is created or grown, in the
- * context and the memory control group of whoever asked, so that running out of
- * memory is that one's error and never a peer's SIGBUS, and they are never
- * swapped.  A slot that had an endpoint before gets fresh pages: a page that the
- * dead one still has pinned somewhere is no way to its successor's slot.
+ * A slot that had an endpoint before gets fresh pages: a page that the dead one
+ * still has pinned somewhere is no way to its successor's slot.
  *
  * Lock order: mmap_lock > seg->lock > names lock, ep->lock.
  * ipcdoor_segments_lock protects the list of segments and is taken inside none
@@ -20,17 +15,13 @@
 #include <linux/file.h>
 #include <linux/mm.h>
 #include <linux/module.h>
-#include <linux/pagemap.h>
 #include <linux/pid.h>
-#include <linux/sched/signal.h>
-#include <linux/shmem_fs.h>
 #include <linux/slab.h>
-#include <linux/vmalloc.h>
 
-#include "compat.h"
 #include "doorbell.h"
 #include "endpoint.h"
 #include "mmap.h"
+#include "pages.h"
 #include "quota.h"
 #include "segment.h"
 #include "source.h"
@@ -38,9 +29,6 @@
 static ulong max_bytes = 1UL << 30;
 module_param(max_bytes, ulong, 0644);
 MODULE_PARM_DESC(max_bytes, "bytes of one segment, all its pages together (default 1 GiB)");
-
-/* what every inode starts with: open() fails */
-static const struct file_operations *ipcdoor_no_open_fops;
 
 static LIST_HEAD(ipcdoor_segments);
 static DEFINE_MUTEX(ipcdoor_segments_lock);
@@ -92,105 +80,6 @@ struct ipcdoor_slot_state *ipcdoor_segment_slot_state(struct ipcdoor_segment *se
 	return (struct ipcdoor_slot_state *)(seg->state + 1) + slot;
 }
 
-/* ---- pages ---- */
-
-/* No memory for an inode or a page is -ENOSPC there, which to our callers is no slot. */
-static int ipcdoor_shmem_error(int err)
-{
-	return err == -ENOSPC ? -ENOMEM : err;
-}
-
-static void ipcdoor_segment_release_pages(struct ipcdoor_segment *seg, u64 from, u64 to)
-{
-	if (from < to)
-		shmem_truncate_range(file_inode(seg->shm), from, to - 1);
-}
-
-/* All or nothing. */
-static int ipcdoor_segment_populate(struct ipcdoor_segment *seg, u64 from, u64 to)
-{
-	struct page *page;
-	u64 offset;
-	int err;
-
-	for (offset = from; offset < to; offset += PAGE_SIZE) {
-		err = -EINTR;
-		if (fatal_signal_pending(current))
-			goto err_pages;
-		page = shmem_read_mapping_page(seg->shm->f_mapping, offset >> PAGE_SHIFT);
-		err = ipcdoor_shmem_error(PTR_ERR_OR_ZERO(page));
-		if (err)
-			goto err_pages;
-		/* a clean page would be dropped under memory pressure */
-		set_page_dirty_lock(page);
-		put_page(page);
-		cond_resched();
-	}
-	return 0;
-
-err_pages:
-	ipcdoor_segment_release_pages(seg, from, offset);
-	return err;
-}
-
-static void ipcdoor_segment_unmap_state(struct ipcdoor_segment *seg)
-{
-	u64 i;
-
-	if (seg->state)
-		vunmap(seg->state);
-	seg->state = NULL;
-	if (seg->state_pages)
-		for (i = 0; i < seg->state_bytes >> PAGE_SHIFT && seg->state_pages[i]; i++)
-			put_page(seg->state_pages[i]);
-	kfree(seg->state_pages);
-	seg->state_pages = NULL;
-}
-
-static int ipcdoor_segment_map_state(struct ipcdoor_segment *seg)
-{
-	u64 i, count = seg->state_bytes >> PAGE_SHIFT;
-	struct page *page;
-
-	seg->state_pages = kcalloc(count, sizeof(*seg->state_pages), GFP_KERNEL_ACCOUNT);
-	if (!seg->state_pages)
-		return -ENOMEM;
-	for (i = 0; i < count; i++) {
-		page = shmem_read_mapping_page(seg->shm->f_mapping, i);
-		if (IS_ERR(page))
-			return PTR_ERR(page);
-		seg->state_pages[i] = page;
-	}
-	seg->state = vmap(seg->state_pages, count, VM_MAP, PAGE_KERNEL);
-	if (!seg->state)
-		return -ENOMEM;
-
-	seg->state->magic = IPCDOOR_STATE_MAGIC;
-	seg->state->abi_version = IPCDOOR_ABI_VERSION;
-	seg->state->slots = seg->nr_slots;
-	seg->state->slot_state_offset = sizeof(struct ipcdoor_state);
-	seg->state->slot_state_bytes = sizeof(struct ipcdoor_slot_state);
-	seg->state->data_bytes = seg->data_bytes;
-	return 0;
-}
-
-/*
- * The shmem inode is the endpoints' files' too, because the kernel takes inode and
- * mapping of a file for a pair.  An O_PATH descriptor may hold the inode longer
- * than this module is loaded, so nothing of the module is put into it: it gets the
- * operations of an inode that nobody can open (through /proc), and no file type, so
- * that it cannot be truncated, punched or made of huge pages; its attributes are
- * immutable, and shmem_file_setup() has sealed its seals.
- */
-static void ipcdoor_segment_close_inode(struct ipcdoor_segment *seg)
-{
-	struct inode *inode = file_inode(seg->shm);
-
-	inode->i_fop = ipcdoor_no_open_fops;
-	inode->i_mode &= ~S_IFMT;
-	inode->i_flags |= S_IMMUTABLE;
-}
-
 /* ---- create and end ---- */
 
 /* Enters the list together with the choice, so that unplugging finds it. */
@@ -229,8 +118,7 @@ static void ipcdoor_segment_end(struct ipcdoor_segment *seg)
  */
 static void ipcdoor_segment_reclaim(struct ipcdoor_segment *seg)
 {
-	ipcdoor_segment_unmap_state(seg);
-	ipcdoor_segment_release_pages(seg, 0, seg->data_offset + seg->max_data_bytes);
+	ipcdoor_pages_reclaim(seg);
 	ipcdoor_user_uncharge_bytes(seg->user, seg->charged_bytes);
 	seg->charged_bytes = 0;
 }
@@ -268,33 +156,19 @@ struct ipcdoor_segment *ipcdoor_segment_create(const struct ipcdoor_layout *layo
 		goto err_charge;
 	seg->charged_bytes = bytes;
 
-	seg->shm = ipcdoor_shmem_file_setup("ipcdoor", seg->data_offset + seg->max_data_bytes);
-	if (IS_ERR(seg->shm)) {
-		err = ipcdoor_shmem_error(PTR_ERR(seg->shm));
-		goto err_file;
-	}
-	ipcdoor_segment_close_inode(seg);
-	/* no high memory, no swap; shmem itself charges the control group */
-	mapping_set_gfp_mask(seg->shm->f_mapping, GFP_KERNEL);
-	mapping_set_unevictable(seg->shm->f_mapping);
-	err = ipcdoor_segment_populate(seg, 0, seg->data_offset + seg->data_bytes);
+	err = ipcdoor_pages_create(seg);
 	if (err)
-		goto err_populate;
-	err = ipcdoor_segment_map_state(seg);
-	if (err)
-		goto err_state;
+		goto err_pages;
 	/* last: from here on unplugging may find it */
 	err = ipcdoor_segment_register(seg, source);
 	if (err)
-		goto err_state;
+		goto err_register;
 	seg->state->source = seg->source->id;
 	return seg;
 
-err_state:
-	ipcdoor_segment_unmap_state(seg);
-err_populate:
-	fput(seg->shm);
-err_file:
+err_register:
+	ipcdoor_pages_destroy(seg);
+err_pages:
 	ipcdoor_user_uncharge_bytes(seg->user, bytes);
 err_charge:
 	ipcdoor_user_put(seg->user);
@@ -324,7 +198,7 @@ void ipcdoor_segment_put(struct ipcdoor_segment *seg)
 	}
 	for (i = 0; i < seg->nr_slots; i++)
 		put_pid(seg->slots[i].pid);
-	fput(seg->shm);
+	ipcdoor_pages_destroy(seg);
 	ipcdoor_user_put(seg->user);
 	mutex_destroy(&seg->grow_lock);
 	mutex_destroy(&seg->lock);
@@ -340,10 +214,11 @@ int ipcdoor_segment_name(struct ipcdoor_segment *seg, const char *text,
 	if (IS_ERR(name))
 		return PTR_ERR(name);
 	mutex_lock(&seg->lock);
+	/* its creator, who is here, sits in it: only unplugging ends it */
 	if (seg->ended) {
 		mutex_unlock(&seg->lock);
 		ipcdoor_name_remove(name);
-		return -EPIPE;
+		return -ENODEV;
 	}
 	seg->name = name;
 	mutex_unlock(&seg->lock);
@@ -435,8 +310,8 @@ static int ipcdoor_segment_refresh_slot(struct ipcdoor_segment *seg, u32 i)
 
 	if (seg->slots[i].state == IPCDOOR_SLOT_EMPTY)
 		return 0;
-	ipcdoor_segment_release_pages(seg, from, from + seg->slot_bytes);
-	return ipcdoor_segment_populate(seg, from, from + seg->slot_bytes);
+	ipcdoor_pages_release(seg, from, from + seg->slot_bytes);
+	return ipcdoor_pages_populate(seg, from, from + seg->slot_bytes);
 }
 
 int ipcdoor_segment_seat(struct ipcdoor_segment *seg, struct ipcdoor_endpoint *ep,
@@ -476,8 +351,8 @@ out:
 	mutex_unlock(&seg->lock);
 	/* it ended while the pages were made: nobody else gives them back */
 	if (err == -EPIPE || err == -ENODEV)
-		ipcdoor_segment_release_pages(seg, seg->slot_offset + i * seg->slot_bytes,
-					      seg->slot_offset + (i + 1) * seg->slot_bytes);
+		ipcdoor_pages_release(seg, seg->slot_offset + i * seg->slot_bytes,
+				      seg->slot_offset + (i + 1) * seg->slot_bytes);
 	return err;
 }
 
@@ -616,7 +491,7 @@ static int ipcdoor_segment_add_data(struct ipcdoor_segment *seg, u64 data_bytes)
 	err = ipcdoor_user_charge_bytes(seg->user, added);
 	if (err)
 		return err;
-	err = ipcdoor_segment_populate(seg, from, from + added);
+	err = ipcdoor_pages_populate(seg, from, from + added);
 	if (err)
 		goto err_charge;
 
@@ -633,7 +508,7 @@ static int ipcdoor_segment_add_data(struct ipcdoor_segment *seg, u64 data_bytes)
 	if (!err)
 		return 0;
 
-	ipcdoor_segment_release_pages(seg, from, from + added);
+	ipcdoor_pages_release(seg, from, from + added);
 err_charge:
 	ipcdoor_user_uncharge_bytes(seg->user, added);
 	return err;
@@ -670,32 +545,4 @@ void ipcdoor_segment_peer_info(struct ipcdoor_segment *seg, struct ipcdoor_peer_
 	info->gid = slot->pid ? from_kgid_munged(ns, slot->gid) : ~0U;
 	info->rights = slot->rights;
 	mutex_unlock(&seg->lock);
-}
-
-/* ---- init ---- */
-
-/* The kernel does not export the operations, so they are read off a new inode. */
-int ipcdoor_segments_init(void)
-{
-	struct inode *probe;
-	struct file *file;
-	int err;
-
-	file = ipcdoor_shmem_file_setup("ipcdoor", 0);
-	if (IS_ERR(file))
-		return ipcdoor_shmem_error(PTR_ERR(file));
-	err = -ENOMEM;
-	probe = kzalloc(sizeof(*probe), GFP_KERNEL);
-	if (!probe)
-		goto out;
-	inode_init_once(probe);
-	err = inode_init_always(file_inode(file)->i_sb, probe);
-	if (!err) {
-		ipcdoor_no_open_fops = probe->i_fop;
-		__destroy_inode(probe);
-	}
-	kfree(probe);
-out:
-	fput(file);
-	return err;
 }

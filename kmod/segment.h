@@ -107,8 +107,6 @@ u64 ipcdoor_layout_bytes(const struct ipcdoor_layout *layout);
 
 u64 ipcdoor_segment_max_bytes(void);
 
-int ipcdoor_segments_init(void);
-
 /*
  * A segment without endpoints, its pages allocated and charged to the caller;
  * @layout is checked.  ERR_PTR: -EINVAL, -ENODEV (source), -EDQUOT, -ENOMEM,
@@ -121,7 +119,8 @@ void ipcdoor_segment_put(struct ipcdoor_segment *seg);
 
 /*
  * Gives the segment a name, once its creator is seated, so that nobody gets in
- * before.  -EPIPE where it ended meanwhile, and ipcdoor_name_add()'s errors.
+ * before.  -ENODEV where its source was unplugged meanwhile, and
+ * ipcdoor_name_add()'s errors.
  */
 int ipcdoor_segment_name(struct ipcdoor_segment *seg, const char *text,
 			 const struct ipcdoor_access *access);
