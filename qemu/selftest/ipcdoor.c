@@ -22,8 +22,8 @@ module_param(refuse, bool, 0444);
 MODULE_PARM_DESC(refuse, "fail to load");
 
 /* What the compiler must not find out. */
-static volatile int eight = 8;
-static volatile int seventy = 70;
+static int eight = 8;
+static int seventy = 70;
 
 /* ---- misdeeds: each is for one detector ---- */
 
@@ -58,21 +58,21 @@ static void selftest_out_of_bounds(void)
 
 	OPTIMIZER_HIDE_VAR(bytes);
 	if (bytes)
-		WRITE_ONCE(bytes[eight], 1);
+		WRITE_ONCE(bytes[READ_ONCE(eight)], 1);
 	kfree(bytes);
 }
 
 /* UBSAN */
 static void selftest_shift(void)
 {
-	pr_info("%d\n", 1 << seventy);
+	pr_info("%d\n", 1 << READ_ONCE(seventy));
 }
 
 static void selftest_index(void)
 {
 	static int words[8];
 
-	pr_info("%d\n", words[eight]);
+	pr_info("%d\n", words[READ_ONCE(eight)]);
 }
 
 /* lockdep */

@@ -25,6 +25,8 @@
 #include <system_error>
 #include <thread>
 
+#include "support/descriptor_message.hpp"
+
 #ifdef IPCDOOR_COVERAGE
 #include <gcov.h>
 #endif
@@ -206,38 +208,16 @@ fd_channel::fd_channel() {
 }
 
 void fd_channel::send(int fd) const {
-    char byte = 0;
-    iovec payload{&byte, 1};
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-    msghdr message{};
-    message.msg_iov = &payload;
-    message.msg_iovlen = 1;
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
-    if (::sendmsg(in_.get(), &message, 0) != 1) throw_errno("sendmsg of a descriptor");
+    descriptor_message message(fd);
+    if (::sendmsg(in_.get(), message.get(), 0) != 1) throw_errno("sendmsg of a descriptor");
 }
 
 unique_fd fd_channel::receive() const {
-    char byte = 0;
-    iovec payload{&byte, 1};
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-    msghdr message{};
-    message.msg_iov = &payload;
-    message.msg_iovlen = 1;
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    if (::recvmsg(out_.get(), &message, MSG_CMSG_CLOEXEC) != 1)
+    descriptor_message message;
+    if (::recvmsg(out_.get(), message.get(), MSG_CMSG_CLOEXEC) != 1)
         throw_errno("recvmsg of a descriptor");
-    const cmsghdr* header = CMSG_FIRSTHDR(&message);
-    if (header == nullptr || header->cmsg_type != SCM_RIGHTS)
-        throw std::runtime_error("recvmsg: no descriptor came with the message");
-    int fd = -1;
-    std::memcpy(&fd, CMSG_DATA(header), sizeof fd);
+    const int fd = message.received();
+    if (fd < 0) throw std::runtime_error("recvmsg: no descriptor came with the message");
     return unique_fd(fd);
 }
 

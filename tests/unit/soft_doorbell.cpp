@@ -14,7 +14,6 @@
 #include "unit/soft_room.hpp"
 
 using namespace ipcdoor::test;
-using ipcdoor::lifecycle_vector;
 using ipcdoor::vectors;
 
 namespace {

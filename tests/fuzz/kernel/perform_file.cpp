@@ -17,6 +17,7 @@
 #include <cstring>
 
 #include "fuzz/kernel/actor.hpp"
+#include "support/descriptor_message.hpp"
 
 namespace kfuzz {
 
@@ -131,39 +132,17 @@ std::int64_t write_some(const actor& by, const operation& op) {
 }
 
 std::int64_t send(const actor& by, const operation& op) {
-    const int fd = by.regs->fd(op.get("fd"));
-    char byte = 0;
-    iovec data{&byte, 1};
-    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-    msghdr message{};
-    message.msg_iov = &data;
-    message.msg_iovlen = 1;
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    std::memcpy(CMSG_DATA(header), &fd, sizeof(int));
-    return outcome(::syscall(SYS_sendmsg, by.regs->sockets[0], &message, MSG_DONTWAIT));
+    ipcdoor::test::descriptor_message message(by.regs->fd(op.get("fd")));
+    return outcome(::syscall(SYS_sendmsg, by.regs->sockets[0], message.get(), MSG_DONTWAIT));
 }
 
 std::int64_t receive(actor& by, const operation& op) {
-    char byte = 0;
-    iovec data{&byte, 1};
-    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-    msghdr message{};
-    message.msg_iov = &data;
-    message.msg_iovlen = 1;
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    const std::int64_t result = outcome(
-        ::syscall(SYS_recvmsg, by.regs->sockets[1], &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC));
+    ipcdoor::test::descriptor_message message;
+    const std::int64_t result = outcome(::syscall(SYS_recvmsg, by.regs->sockets[1], message.get(),
+                                                  MSG_DONTWAIT | MSG_CMSG_CLOEXEC));
     if (result < 0) return result;
-    const cmsghdr* header = CMSG_FIRSTHDR(&message);
-    if (header == nullptr || header->cmsg_type != SCM_RIGHTS) return -ENOMSG;
-    int fd = -1;
-    std::memcpy(&fd, CMSG_DATA(header), sizeof(int));
+    const int fd = message.received();
+    if (fd < 0) return -ENOMSG;
     by.regs->keep(op.get("to"), fd);
     return fd;
 }

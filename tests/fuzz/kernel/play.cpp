@@ -17,6 +17,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <thread>
 
 namespace kfuzz {
@@ -240,9 +241,10 @@ void clean_up() {
     self.coverage->mark(0);
     ::syscall(SYS_close_range, first_fd, ~0u, 0);
     for (actor& one : self.cast) one.fail_file = -1;
-    if (has(program, op_kind::mmap))
+    if (has(program, op_kind::mmap) &&
         ::mmap(self.around->arena, map_arena_pages * map_registers * page_bytes, PROT_NONE,
-               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
+        std::abort();
     self.regs.forget();
     self.born.fill(false);
     if (has(program, op_kind::nofile)) lift_limits();

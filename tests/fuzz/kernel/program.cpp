@@ -276,11 +276,11 @@ operation parse_operation(const std::string& line) {
         const std::string key = word.substr(0, equals);
         // a name may have spaces in it
         std::string text = word.substr(equals + 1);
-        while (text.front() == '"' && (text.size() == 1 || text.back() != '"') && words >> word)
+        while (text.starts_with('"') && (text.size() == 1 || text.back() != '"') && words >> word)
             text += ' ' + word;
         const auto found = std::find_if(known.fields.begin(), known.fields.end(),
                                         [&](const field& one) { return key == one.name; });
-        if (found == known.fields.end()) refuse("'" + kind_text + "' has no field '" + key + "'");
+        if (found == known.fields.end()) refuse("no field '" + key + "' in " + kind_text);
         parsed.values[static_cast<std::size_t>(found - known.fields.begin())] =
             parse_value(*found, text);
     }

@@ -8,8 +8,9 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
+#include <utility>
 
+#include "support/descriptor_message.hpp"
 #include "system/src/faults/subject.hpp"
 #include "uapi/uapi.hpp"
 
@@ -114,29 +115,17 @@ public:
 
 protected:
     int send() {
-        prepare();
-        cmsghdr* header = CMSG_FIRSTHDR(&message_);
-        header->cmsg_level = SOL_SOCKET;
-        header->cmsg_type = SCM_RIGHTS;
-        header->cmsg_len = CMSG_LEN(sizeof(int));
-        const int fd = own_.get();
-        std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
-        return ::sendmsg(in_.get(), &message_, 0) < 0 ? -errno : 0;
+        descriptor_message message(own_.get());
+        return ::sendmsg(in_.get(), message.get(), 0) < 0 ? -errno : 0;
     }
+    // What came with the message, if something did, goes to received().
     int receive() {
-        prepare();
-        return ::recvmsg(out_.get(), &message_, MSG_CMSG_CLOEXEC) < 0 ? -errno : 0;
+        descriptor_message message;
+        if (::recvmsg(out_.get(), message.get(), MSG_CMSG_CLOEXEC) < 0) return -errno;
+        received_.reset(message.received());
+        return 0;
     }
-    // The descriptor that came, if one did.
-    unique_fd received() {
-        const cmsghdr* header = CMSG_FIRSTHDR(&message_);
-        if (header == nullptr || header->cmsg_type != SCM_RIGHTS ||
-            header->cmsg_len != CMSG_LEN(sizeof(int)))
-            return unique_fd();
-        int fd = -1;
-        std::memcpy(&fd, CMSG_DATA(header), sizeof fd);
-        return unique_fd(fd);
-    }
+    unique_fd received() { return std::move(received_); }
     void check_own() {
         require(take(own_, ringable_mask).error == -ETIMEDOUT, "passing: the endpoint died");
     }
@@ -144,22 +133,9 @@ protected:
     endpoint own_;
 
 private:
-    void prepare() {
-        payload_ = {&byte_, 1};
-        std::memset(control_, 0, sizeof control_);
-        message_ = {};
-        message_.msg_iov = &payload_;
-        message_.msg_iovlen = 1;
-        message_.msg_control = control_;
-        message_.msg_controllen = sizeof control_;
-    }
-
     unique_fd in_;
     unique_fd out_;
-    char byte_ = 0;
-    iovec payload_{};
-    alignas(cmsghdr) char control_[CMSG_SPACE(sizeof(int))] = {};
-    msghdr message_{};
+    unique_fd received_;
 };
 
 class send_subject : public pass_subject {

@@ -12,8 +12,8 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 
+#include "support/descriptor_message.hpp"
 #include "system/src/races/poll_ring.hpp"
 #include "system/src/shared/module_control.hpp"
 
@@ -81,33 +81,18 @@ void run_fork(race_side& side) {
 void run_pass(race_side& side) {
     const stage& on = *side.on;
     if (on.focus < 0) return;
-    char byte = 0;
-    iovec payload{&byte, 1};
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-    msghdr message{};
-    message.msg_iov = &payload;
-    message.msg_iovlen = 1;
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    std::memcpy(CMSG_DATA(header), &on.focus, sizeof on.focus);
-    if (!side.note("sendmsg", result_of(::sendmsg(on.sockets[0], &message, 0)), {EBADF})) return;
+    descriptor_message out(on.focus);
+    if (!side.note("sendmsg", result_of(::sendmsg(on.sockets[0], out.get(), 0)), {EBADF})) return;
     if (side.one_in(4)) return;
-    message.msg_controllen = sizeof control;
-    if (!side.note("recvmsg", result_of(::recvmsg(on.sockets[1], &message, MSG_CMSG_CLOEXEC)),
+    descriptor_message in;
+    if (!side.note("recvmsg", result_of(::recvmsg(on.sockets[1], in.get(), MSG_CMSG_CLOEXEC)),
                    {EAGAIN}))
         return;
-    header = CMSG_FIRSTHDR(&message);
-    if (header == nullptr || header->cmsg_type != SCM_RIGHTS) {
+    const unique_fd received(in.received());
+    if (!received) {
         side.results.fail("recvmsg brought no descriptor", 0);
         return;
     }
-    int fd = -1;
-    std::memcpy(&fd, CMSG_DATA(header), sizeof fd);
-    const unique_fd received(fd);
     look_at(received.get());
 }
 
