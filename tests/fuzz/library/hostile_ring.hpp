@@ -15,6 +15,18 @@
 
 namespace ipcdoor::fuzz {
 
+// The rings that are tried, each with a stage of its own that is made once.
+inline constexpr std::uint64_t ring_capacities[] = {256, 512, 1024, 4096};
+
+inline std::uint64_t ring_capacity(std::uint8_t how) { return ring_capacities[how & 3]; }
+
+template <typename Stage>
+Stage& ring_stage(std::uint8_t how) {
+    static Stage stages[] = {Stage(ring_capacities[0]), Stage(ring_capacities[1]),
+                             Stage(ring_capacities[2]), Stage(ring_capacities[3])};
+    return stages[how & 3];
+}
+
 // The slot of a peer that produces, as that peer writes it.
 class hostile_producer {
 public:

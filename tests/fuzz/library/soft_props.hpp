@@ -11,6 +11,7 @@
 #include "../userlib/src/soft_layout.h"
 #include "../userlib/src/soft_slot.h"
 #include "../userlib/src/sys.h"
+#include "fuzz/library/check.hpp"
 #include "fuzz/library/input.hpp"
 
 namespace ipcdoor::fuzz {
@@ -59,8 +60,16 @@ void spoil_control(input& in, backend::soft::control& head, std::uint32_t slots)
 // The same for the words that tell whose slot it is.
 void spoil_header(input& in, backend::soft::control& head);
 
-// The lowest free descriptor: the same before and after, or something leaked.
 int lowest_free_descriptor();
+
+// Runs one input's story: the lowest free descriptor is the same before and after, or
+// something leaked.
+template <typename Story>
+void keeps_descriptors(Story story) {
+    const int before = lowest_free_descriptor();
+    story();
+    FUZZ_CHECK(lowest_free_descriptor() == before);
+}
 
 }  // namespace ipcdoor::fuzz
 

@@ -21,8 +21,6 @@ using namespace ipcdoor;
 using fuzz::attempt;
 using fuzz::error_of;
 
-constexpr std::uint64_t capacities[] = {256, 512, 1024, 4096};
-
 // The producer's slot; all but the words and the data is off limits.
 struct stage {
     explicit stage(std::uint64_t capacity)
@@ -33,11 +31,6 @@ struct stage {
     fuzz::window pages;
     std::unique_ptr<ring_input> own;
 };
-
-stage& stage_of(std::size_t index) {
-    static stage stages[] = {stage(256), stage(512), stage(1024), stage(4096)};
-    return stages[index];
-}
 
 class play {
 public:
@@ -261,10 +254,11 @@ private:
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     fuzz::input in(data, size);
     const std::uint8_t how = in.byte();
-    const std::uint64_t capacity = capacities[how & 3];
+    const std::uint64_t capacity = fuzz::ring_capacity(how);
     // Fresh, in mid-life, and where the cursors wrap at 2^64.
     const std::uint64_t starts[] = {0, capacity - 8 * std::uint64_t{how} / 16,
                                     8 * std::uint64_t{in.byte()}, 0 - 8 * std::uint64_t{how}};
-    play(in, stage_of(how & 3), capacity, starts[how >> 2 & 3] & ~std::uint64_t{7}).run();
+    play(in, fuzz::ring_stage<stage>(how), capacity, starts[how >> 2 & 3] & ~std::uint64_t{7})
+        .run();
     return 0;
 }
