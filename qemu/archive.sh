@@ -5,10 +5,10 @@
 # use_suites SUITE[,SUITE…]: from here on packages come from there, of two versions
 # from the first suite's.
 use_suites() {
-    local suite uri keyring=/usr/share/keyrings/debian-archive-keyring.gpg root=$CACHE/apt/$1
-    for suite in apt-get apt-cache dpkg-deb; do
-        command -v "$suite" > /dev/null || die \
-"fetching a guest kernel needs '$suite': only Debian and its relatives have it. Elsewhere, copy
+    local tool suite uri keyring=/usr/share/keyrings/debian-archive-keyring.gpg root=$CACHE/apt/$1
+    for tool in apt-get apt-cache dpkg-deb; do
+        command -v "$tool" > /dev/null || die \
+"fetching a guest kernel needs '$tool': only Debian and its relatives have it. Elsewhere, copy
 $CACHE/kernels from a Debian machine."
     done
     [ -f "$keyring" ] || die "needs $keyring (package debian-archive-keyring)"

@@ -83,3 +83,8 @@ storms: kmod $(TESTS_SYSTEM) ## the storms in full: 1,000 kills, ten million rin
 		IPCDOOR_BUILD=$(abspath $(BUILD)) IPCDOOR_TEST_SOURCE=$$source \
 			IPCDOOR_TEST_RINGS=10000000 tests/system/ring-storm.sh || exit 1; \
 	done
+
+# Several at once would only be slower.
+.PHONY: mutations
+mutations: ## change ipcdoor's own code in many ways: each must be caught by its gate
+	@tests/mutations/run

@@ -7,9 +7,10 @@ set -euo pipefail
 config=$("$top/qemu/kernel" --config)
 case ,$config, in
     *,debug,*) ;;
-    *) echo "a packaged kernel has no detectors; there are: $(qemu/kernel --list | awk '$4 ~ /debug/ { printf "%s ", $1 }')"; exit 77 ;;
+    *) echo "a packaged kernel has no detectors; there are: $("$top/qemu/kernel" --list | awk '$4 ~ /debug/ { printf "%s ", $1 }')"; exit 77 ;;
 esac
 build_misbehaving
+timeout_s=600
 
 planted=0
 # plant MISDEED TEXT: a guest that does it must report TEXT.
@@ -44,8 +45,8 @@ wait
 # The detector of races is on: it sets watchpoints while the module works.
 case ,$config, in
     *,kcsan,*)
-        IPCDOOR_TEST_SOURCE=ipi "$top/qemu/run" --timeout 600 --add "$build/plain/tests/uapi" -- \
-            sh -c 'IPCDOOR_TEST_SOURCE=ipi uapi "[doorbell]" > /dev/null; cat /sys/kernel/debug/kcsan' > "$work/kcsan" ||
+        "$top/qemu/run" --timeout 600 --env IPCDOOR_TEST_SOURCE=ipi --add "$build/plain/tests/uapi" -- \
+            sh -c 'uapi "[doorbell]" > /dev/null; cat /sys/kernel/debug/kcsan' > "$work/kcsan" ||
             fail "the module's tests on this kernel: exit status $?"
         watchpoints=$(sed -n 's/^setup_watchpoints: //p' "$work/kcsan")
         [ "${watchpoints:-0}" -gt 0 ] || fail "KCSAN has set no watchpoint: $(cat "$work/kcsan")"

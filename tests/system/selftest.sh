@@ -25,13 +25,16 @@ fail() {
 # Exits: with 0 if nothing failed.
 finish() { [ ! -s "$work/failures" ]; }
 
+# How long a guest may take; a debug kernel needs more.
+timeout_s=120
+
 # expect STATUS TEXT ARGUMENT…: qemu/run with the arguments exits with one of STATUS
 # (several with "|" between them), and what it writes to stderr contains TEXT.
 expect() {
     local wanted=$1 text=$2 log status=0
     shift 2
     log=$(mktemp "$work/log.XXXXXX")
-    "$top/qemu/run" --module "$misbehaving" --timeout 120 "$@" > /dev/null 2> "$log" || status=$?
+    "$top/qemu/run" --module "$misbehaving" --timeout "$timeout_s" "$@" > /dev/null 2> "$log" || status=$?
     if [[ "|$wanted|" != *"|$status|"* ]] || { [ -n "$text" ] && ! grep -qF -- "$text" "$log"; }; then
         fail "wanted exit status $wanted and \"$text\", got $status: $*"
         sed 's/^/    /' "$log"
