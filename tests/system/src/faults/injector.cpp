@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <stdexcept>
 #include <system_error>
@@ -21,6 +22,20 @@ constexpr const char* debugfs = "/sys/kernel/debug/";
 void set(const std::string& path, const std::string& value) {
     if (!(std::ofstream(debugfs + path) << value << std::flush))
         throw std::runtime_error(debugfs + path + ": cannot be set to " + value);
+}
+
+// The interpreter of ACPI uses objects that it has freed when it runs out of them
+// (seen with Linux 6.1), and binding a device asks it about interrupts. So its own
+// objects, and nothing else, always have memory.
+void spare_acpi() {
+    namespace fs = std::filesystem;
+    for (const auto& cache : fs::directory_iterator("/sys/kernel/slab")) {
+        if (cache.is_symlink() || cache.path().filename().string().starts_with("Acpi-")) continue;
+        const auto path = cache.path() / "failslab";
+        if (!(std::ofstream(path) << "1" << std::flush))
+            throw std::runtime_error(path.string() + ": cannot be set to 1");
+    }
+    set("failslab/cache-filter", "Y");
 }
 
 }  // namespace
@@ -47,6 +62,7 @@ void configure_injection() {
     set("fail_page_alloc/ignore-gfp-wait", "N");
     set("fail_page_alloc/ignore-gfp-highmem", "N");
     set("fail_page_alloc/min-order", "0");
+    spare_acpi();
 }
 
 injector::injector() : file_(::open(fail_nth_path, O_RDWR | O_CLOEXEC)) {
