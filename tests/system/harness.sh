@@ -61,7 +61,25 @@ no|hrtimer: interrupt took 12345 ns
 LINES
 }
 
+# An emulator whose first kernel stumbles while it boots; or whose every kernel does.
+boots_again() {
+    mkdir -p "$work/first" "$work/always"
+    cat > "$work/always/qemu-system-x86_64" <<'EMULATOR'
+#!/bin/bash
+PATH=${PATH#*:}
+if [ "$1" = --version ] || [ -e "${0%/*}/recovers" ]; then exec qemu-system-x86_64 "$@"; fi
+console=$(printf '%s\n' "$@" | sed -n 's/^file:\(.*console\)$/\1/p')
+echo 'Oops: int3: 0000 [#1] PREEMPT SMP NOPTI' > "$console"
+[[ $0 == */always/* ]] || : > "${0%/*}/recovers"
+EMULATOR
+    cp "$work/always/qemu-system-x86_64" "$work/first"
+    chmod +x "$work"/{first,always}/qemu-system-x86_64
+    IPCDOOR_ACCEL=tcg PATH=$work/first:$PATH expect 0 "booting it again (1 of 2)" --cpus 1 -- true
+    IPCDOOR_ACCEL=tcg PATH=$work/always:$PATH expect 122 "booting it again (2 of 2)" -- true
+}
+
 judges_the_console
+boots_again
 expect 120 "see --help" --no-such-option 1 -- true
 expect 120 "no such file" --add /no/such/file -- true
 expect 123 "hrtimer_nanosleep" --cpus 1 --timeout 20 -- sleep 60 & # mostly idle
