@@ -230,16 +230,21 @@ void run_change(race_side& side) {
     }
 }
 
+// More than once: only a binding that takes another's place ends one.
 void run_bind(race_side& side) {
     const stage& on = *side.on;
     const std::uint64_t mask = bit(0) | bit(1);
-    if (side.one_in(2)) {
-        ipcdoor_bind_eventfd args{mask, side.one_in(3) ? -1 : on.event, 0};
-        side.note("BIND_EVENTFD", call(on.a, IPCDOOR_IOC_BIND_EVENTFD, &args), {EBADF, ESHUTDOWN});
-    } else {
-        const auto signo = static_cast<std::uint32_t>(side.one_in(3) ? 0 : SIGRTMIN);
-        ipcdoor_bind_signal args{mask, signo, 0};
-        side.note("BIND_SIGNAL", call(on.a, IPCDOOR_IOC_BIND_SIGNAL, &args), {EBADF, ESHUTDOWN});
+    for (unsigned binds = 1 + side.random() % 4; binds > 0; --binds) {
+        if (side.one_in(2)) {
+            ipcdoor_bind_eventfd args{mask, side.one_in(3) ? -1 : on.event, 0};
+            side.note("BIND_EVENTFD", call(on.a, IPCDOOR_IOC_BIND_EVENTFD, &args),
+                      {EBADF, ESHUTDOWN});
+        } else {
+            const auto signo = static_cast<std::uint32_t>(side.one_in(3) ? 0 : SIGRTMIN);
+            ipcdoor_bind_signal args{mask, signo, 0};
+            side.note("BIND_SIGNAL", call(on.a, IPCDOOR_IOC_BIND_SIGNAL, &args),
+                      {EBADF, ESHUTDOWN});
+        }
     }
 }
 
