@@ -21,6 +21,9 @@ DEBUG_K = $(or $(K),6.1-kasan)
 KILLS ?= 20000
 RACE_ROUNDS ?= 1000
 RACE_FROM ?=
+# fast: without kmemleak, debug objects and slab poisoning
+PROFILE ?= deep
+PIECES_PROFILE = $(if $(filter fast,$(PROFILE)),--fast)
 TESTS_PIECES = IPCDOOR_KERNEL=$(DEBUG_K) tests/system/pieces
 
 .PHONY: debug-kmod
@@ -29,11 +32,11 @@ debug-kmod:
 
 .PHONY: kills
 kills: debug-kmod $(V)/tests/system/kill_storm ## campaign: KILLS=20000 random kills in the debug guest (K=6.1-kasan)
-	$(TESTS_PIECES) kills $(KILLS)
+	$(TESTS_PIECES) $(PIECES_PROFILE) kills $(KILLS)
 
 .PHONY: races
 races: debug-kmod $(V)/tests/system/races ## campaign: RACE_ROUNDS=1000 of each pair, RACE_FROM=ACTION on (K=6.1-kasan)
-	$(TESTS_PIECES) races $(RACE_ROUNDS) $(RACE_FROM)
+	$(TESTS_PIECES) $(PIECES_PROFILE) races $(RACE_ROUNDS) $(RACE_FROM)
 
 .PHONY: faults
 faults: debug-kmod $(V)/tests/system/fail_nth ## campaign: every fault point of every call fails once (K=6.1-kasan)
