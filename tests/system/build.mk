@@ -20,7 +20,7 @@ $(V)/tests/system/races: $(TESTS_SYSTEM_RACES_OBJS) $(TESTS_SYSTEM_SHARED_OBJS)
 DEBUG_K = $(or $(K),6.1-kasan)
 KILLS ?= 20000
 RACE_ROUNDS ?= 1000
-RACE_FROM ?=
+RACE_ACTIONS ?=
 # fast: without kmemleak, debug objects and slab poisoning
 PROFILE ?= deep
 PIECES_PROFILE = $(if $(filter fast,$(PROFILE)),--fast)
@@ -35,8 +35,8 @@ kills: debug-kmod $(V)/tests/system/kill_storm ## campaign: KILLS=20000 random k
 	$(TESTS_PIECES) $(PIECES_PROFILE) kills $(KILLS)
 
 .PHONY: races
-races: debug-kmod $(V)/tests/system/races ## campaign: RACE_ROUNDS=1000 of each pair, RACE_FROM=ACTION on (K=6.1-kasan)
-	$(TESTS_PIECES) $(PIECES_PROFILE) races $(RACE_ROUNDS) $(RACE_FROM)
+races: debug-kmod $(V)/tests/system/races ## campaign: RACE_ROUNDS=1000 of each pair, RACE_ACTIONS=… among them only (K=6.1-kasan)
+	$(TESTS_PIECES) $(PIECES_PROFILE) races $(RACE_ROUNDS) $(RACE_ACTIONS)
 
 .PHONY: faults
 faults: debug-kmod $(V)/tests/system/fail_nth ## campaign: every fault point of every call fails once (K=6.1-kasan)
