@@ -7,6 +7,8 @@
 
 #include <cerrno>
 #include <cstring>
+#include <fstream>
+#include <string>
 #include <vector>
 
 #include "support/catch.hpp"
@@ -265,4 +267,33 @@ TEST_CASE("names belong to the network namespace", "[uapi][names]") {
     });
     CHECK(elsewhere.wait().exited());
     CHECK(try_attach(door, name) == 0);
+}
+
+// A namespace that something still holds counts against the limit of its user for ever.
+TEST_CASE("a name that is gone holds no network namespace", "[uapi][names]") {
+    const char* const limit_file = "/proc/sys/user/max_net_namespaces";
+    const auto write_limit = [&](const std::string& limit) {
+        std::ofstream(limit_file) << limit << std::flush;
+    };
+    std::string usual;
+    REQUIRE(std::getline(std::ifstream(limit_file), usual));
+    write_limit("2");
+    const auto door = open_door();
+    for (int round = 0; round < 8; ++round) {
+        INFO("namespace " << round);
+        child elsewhere([&] {
+            // Those that ended go in the background; until then it is ENOSPC.
+            for (int tries = 0; ::unshare(CLONE_NEWNET) != 0; ++tries) {
+                EXPECT_CHILD(errno == ENOSPC && tries < 3000);
+                ::usleep(20'000);
+            }
+            const auto made = create(door, create_args(fresh_name()));
+            EXPECT_CHILD(listen(door, listen_args(fresh_name())).get() >= 0);
+            return 0;
+        });
+        const bool passed = elsewhere.wait().exited();
+        CHECK(passed);
+        if (!passed) break;
+    }
+    write_limit(usual);
 }
