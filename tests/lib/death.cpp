@@ -48,24 +48,30 @@ int error_when_killed(const std::function<int(channel&)>& peer_body,
     return error;
 }
 
-// The other end of a channel, played by hand.
+// The other end of a channel, played by hand, on its lane 0.
 struct puppet {
     explicit puppet(endpoint from) : end(std::move(from)) {
         memory = ipcdoor_slot_memory(end.get(), end.slot());
         REQUIRE(memory != nullptr);
         slot_bytes = end.info().slot_bytes;
     }
-    ring_slot& slot() { return *static_cast<ring_slot*>(memory); }
+    message_slot& header() { return *static_cast<message_slot*>(memory); }
+    message_lane& slot() { return header().first; }
+    std::byte* data() {
+        return static_cast<std::byte*>(memory) + message_geometry_of(slot_bytes).offset[0];
+    }
     void ring(std::uint32_t vector) { end.ring(1 - end.slot(), vector); }
     // A well-formed slot.
     void open() {
-        capacity = init_ring_slot(memory, slot_bytes);
+        capacity = init_message_slot(memory, slot_bytes, 1 << 20).capacity[0];
         ring(3);
     }
     // One record at the beginning of the data.
-    void publish(std::uint64_t header, std::uint64_t tail, std::uint64_t id = 0) {
-        std::memcpy(ring_data(memory) + 8, &id, sizeof id);
-        detail::header_word(ring_data(memory)) = header;
+    void publish(std::uint64_t record, std::uint64_t tail, std::uint64_t id = 0,
+                 std::uint64_t length = 0) {
+        std::memcpy(data() + 8, &id, sizeof id);
+        std::memcpy(data() + 16, &length, sizeof length);
+        detail::header_word(data()) = record;
         slot().output.tail = tail;
         ring(1);
     }
@@ -76,8 +82,8 @@ struct puppet {
     std::uint64_t capacity = 0;
 };
 
-constexpr std::uint64_t header(std::uint64_t bytes, std::uint16_t type) {
-    return bytes | std::uint64_t{type} << 32;
+constexpr std::uint64_t header(std::uint64_t bytes, std::uint16_t type, std::uint16_t flags = 0) {
+    return bytes | std::uint64_t{type} << 32 | std::uint64_t{flags} << 48;
 }
 
 }  // namespace
@@ -238,7 +244,7 @@ TEST_CASE("an endpoint carries one channel, and only one of a connection does", 
     CHECK(error_of([&] {
               endpoint again(raw);
               try {
-                  const detail::channel_core second(again.get(), 0, 0);
+                  const detail::channel_core second(again.get(), {0, 0, 0});
               } catch (...) {
                   (void)again.release();
                   throw;
@@ -254,12 +260,11 @@ TEST_CASE("a malformed header refuses the peer with a clear error", "[message][h
     puppet peer(std::move(connected));
     peer.open();
     int expected = EPROTO;
-    SECTION("magic") { peer.slot().magic = 1; }
-    SECTION("capacity") { peer.slot().capacity = peer.capacity * 2; }
-    SECTION("offset") { peer.slot().data_offset = 64; }
+    SECTION("magic") { peer.header().magic = 1; }
+    SECTION("an empty range of versions") { peer.header().version_min = 2; }
     SECTION("version") {
-        peer.slot().version_min = 2;
-        peer.slot().version_max = 3;
+        peer.header().version_min = 2;
+        peer.header().version_max = 3;
         expected = EPROTONOSUPPORT;
     }
     CHECK(error_of([&] { server.receive(soon); }) == expected);
@@ -283,6 +288,29 @@ TEST_CASE("a record that breaks the protocol ends the channel for all its thread
     SECTION("a reply with the id 0") { peer.publish(header(8, 3), 16, 0); }
     SECTION("a request without its id") { peer.publish(header(7, 2), 16, 1); }
     SECTION("an unknown type") { peer.publish(header(8, 77), 16); }
+    SECTION("unknown flags") { peer.publish(header(8, 1, 2), 16); }
+    SECTION("a part of nothing") { peer.publish(header(8, 4), 16); }
+    SECTION("an abort of nothing") { peer.publish(header(0, 5), 8); }
+    SECTION("a first part without its length") { peer.publish(header(7, 1, 1), 16); }
+    SECTION("a first part as long as the whole") { peer.publish(header(16, 1, 1), 24, 8); }
+    SECTION("a message beyond the limit") {
+        peer.publish(header(16, 1, 1), 24, std::uint64_t{1} << 60);
+    }
+    SECTION("a whole message amid the parts of another") {
+        peer.publish(header(16, 1, 1), 24, 1000);
+        detail::header_word(peer.data() + 24) = header(8, 1);
+        peer.publish(header(16, 1, 1), 40, 1000);
+    }
+    SECTION("parts that are longer than the message") {
+        peer.publish(header(16, 1, 1), 24, 9);
+        detail::header_word(peer.data() + 24) = header(8, 4);
+        peer.publish(header(16, 1, 1), 40, 9);
+    }
+    SECTION("parts that end before the message") {
+        peer.publish(header(16, 1, 1), 24, 1000);
+        detail::header_word(peer.data() + 24) = header(8, 4);
+        peer.publish(header(16, 1, 1), 40, 1000);
+    }
     SECTION("a record out of the window") { peer.publish(header(80, 1), 16); }
     SECTION("an absurd tail") { peer.publish(header(8, 1), ~std::uint64_t{7}); }
     SECTION("an odd tail") { peer.publish(header(8, 1), 17); }

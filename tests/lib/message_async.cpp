@@ -57,7 +57,7 @@ TEST_CASE("every size from nothing to the largest message passes", "[message]") 
     auto ends = channel_pair(4096);
     auto& server = ends.first;
     auto& client = ends.second;
-    const std::size_t largest = client.max_message_bytes();
+    const std::size_t largest = client.max_record_bytes();
     CHECK(largest >= 4096);
     for (std::size_t bytes = 0; bytes <= largest; bytes += bytes < 70 ? 1 : 61) {
         CAPTURE(bytes);
@@ -69,10 +69,10 @@ TEST_CASE("every size from nothing to the largest message passes", "[message]") 
 }
 
 TEST_CASE("a message that is too large is refused, and the channel goes on", "[message]") {
-    auto ends = channel_pair();
+    auto ends = channel_pair(8192, {.max_message_bytes = 100'000});
     auto& server = ends.first;
     auto& client = ends.second;
-    const std::string large(client.max_message_bytes() + 1, 'x');
+    const std::string large(100'001, 'x');
     CHECK(error_of([&] { client.send(large, soon); }) == EMSGSIZE);
     CHECK(error_of([&] { (void)client.try_send(large); }) == EMSGSIZE);
     CHECK(error_of([&] { client.call(large, soon); }) == EMSGSIZE);
@@ -86,7 +86,7 @@ TEST_CASE("a channel of the smallest slots works", "[message]") {
     auto& connected = ends.second;
     channel server(std::move(accepted));
     channel client(std::move(connected));
-    CHECK(client.max_message_bytes() == 1008);
+    CHECK(client.max_record_bytes() == 1008);
     for (int i = 0; i < 100; ++i) {
         client.send(pattern(1, 1008), soon);
         REQUIRE(server.receive(soon).text() == pattern(1, 1008));

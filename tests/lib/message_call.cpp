@@ -33,7 +33,7 @@ TEST_CASE("a call returns the reply to it", "[call]") {
     auto& server = ends.first;
     auto& client = ends.second;
     std::thread service_thread([&, &from = server] { echo(from); });
-    for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, client.max_message_bytes()})
+    for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, client.max_record_bytes()})
         CHECK(client.call(pattern(bytes, bytes), soon).text() == pattern(bytes, bytes));
     client.send("stop", soon);
     service_thread.join();

@@ -2,8 +2,8 @@
  *
  * The doorbell protocol of two sides that exchange records through rings:
  * userlib/include/ipcdoor/ring.hpp (reserve, commit, publish, arm, disarm, peek,
- * consume), the blocking calls of detail/channel_core.hpp (put, await_room, lead),
- * and RING and WAIT of kmod/doorbell.c as they are seen from outside.
+ * consume), the blocking calls of detail/channel_sender.hpp and channel_receiver.hpp
+ * (put, await_room, lead), and RING and WAIT of kmod/doorbell.c as they are seen from outside.
  *
  *   STREAM  one ring: side 0 sends RECORDS records, side 1 receives them; either
  *           sleeps whenever it may
@@ -390,7 +390,7 @@ inline load_head_into(r)
 }
 
 /*
- * channel_core::put: waits until `size` units are free, writes and publishes.
+ * channel_sender::put: waits until `size` units are free, writes and publishes.
  * `result` is `dead` where that ended it. A caller whose deadline passed comes
  * again, with a record of any size.
  */
@@ -576,7 +576,7 @@ inline give_back(r)
 }
 
 /*
- * channel_core::lead: takes one record; `ended` where the peer's death left none.
+ * channel_receiver::lead: takes one record; `ended` where the peer's death left none.
  * What is `owed` to the peer for ring `back` is rung before the sleep.
  */
 inline take(r, back)

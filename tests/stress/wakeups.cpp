@@ -112,7 +112,7 @@ struct both {
 }
 
 void print_slot(const char* name, const endpoint& end, std::uint32_t slot) {
-    const auto& words = *reinterpret_cast<const ring_slot*>(end.memory(slot).data());
+    const auto& words = message_lane_of(static_cast<const void*>(end.memory(slot).data()), 0);
     std::fprintf(stderr, "wakeups: %s: out tail %llu armed %llu, in head %llu armed %llu\n", name,
                  static_cast<unsigned long long>(words.output.tail),
                  static_cast<unsigned long long>(words.output.armed),

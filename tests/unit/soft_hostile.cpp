@@ -332,10 +332,10 @@ TEST_CASE("A signal that a peer wants with a message and cannot get is not the s
     head.signal_thread = static_cast<std::uint32_t>(::gettid());
     head.signal_mask = ~0ULL;
     // Its slot as a ring with one message, and it sleeps for the answers.
-    auto& peer = *static_cast<ipcdoor::ring_slot*>(client.told.pages.memory());
-    ipcdoor::init_ring_slot(&peer, page);
-    ipcdoor::detail::header_word(ipcdoor::ring_data(static_cast<void*>(&peer))) =
-        ipcdoor::detail::pack_record(8, 1, 0);
+    auto* const slot = static_cast<std::byte*>(client.told.pages.memory());
+    const auto layout = ipcdoor::init_message_slot(slot, page, 1000);
+    ipcdoor::message_lane& peer = ipcdoor::message_lane_of(static_cast<void*>(slot), 0);
+    ipcdoor::detail::header_word(slot + layout.offset[0]) = ipcdoor::detail::pack_record(8, 1, 0);
     peer.output.tail = 16;
     peer.output.armed = 8;
     peer.input.armed = 1;

@@ -56,9 +56,8 @@ std::uint64_t load(const shared_u64& word) { return word.load(std::memory_order_
 
 // A producer's words; `head` is what its consumer published. What a word holds at any
 // moment is what was stored last, so most stores are plausible.
-void flip_producer(random_bits& random, ring_slot& slot, const shared_u64& head,
-                   std::uint64_t capacity) {
-    std::byte* const data = ring_data(static_cast<void*>(&slot));
+void flip_producer(random_bits& random, ring_output& output, std::byte* data,
+                   const shared_u64& head, std::uint64_t capacity) {
     const std::uint64_t at = load(head);
     // Where it looks next, where it goes on after a wrap, where it may come to.
     const std::uint64_t places[] = {at % capacity & ~std::uint64_t{7},
@@ -67,16 +66,16 @@ void flip_producer(random_bits& random, ring_slot& slot, const shared_u64& head,
     const std::uint64_t where = places[random.below(4)];
     const std::uint64_t choice = random.below(flips_data ? 64 : 20);
     if (choice == 0) {
-        store(slot.output.tail, wrong_word(random, load(slot.output.tail), capacity));
+        store(output.tail, wrong_word(random, load(output.tail), capacity));
     } else if (choice == 1) {
-        store(slot.output.armed, wrong_word(random, at, capacity));
+        store(output.armed, wrong_word(random, at, capacity));
     } else if (choice < 5) {
-        store(slot.output.armed, at + 8 * random.below(8));
+        store(output.armed, at + 8 * random.below(8));
     } else if (choice < 20) {
-        store(slot.output.tail, at + 8 * random.below(capacity / 8 + 1));
+        store(output.tail, at + 8 * random.below(capacity / 8 + 1));
     } else if (choice < 23) {
         // To the end, to the tail, half of the ring, anything; markers too.
-        const std::uint64_t sizes[] = {capacity - where - 8, load(slot.output.tail) - at,
+        const std::uint64_t sizes[] = {capacity - where - 8, load(output.tail) - at,
                                        ring_max_payload(capacity), random.next()};
         store(detail::header_word(data + where),
               detail::pack_record(sizes[random.below(4)] & 0xffffffff,
@@ -88,16 +87,16 @@ void flip_producer(random_bits& random, ring_slot& slot, const shared_u64& head,
 }
 
 // A consumer's words; `tail` is what its producer published.
-void flip_consumer(random_bits& random, ring_slot& slot, const shared_u64& tail,
+void flip_consumer(random_bits& random, ring_input& input, const shared_u64& tail,
                    std::uint64_t capacity) {
     const std::uint64_t at = load(tail);
     switch (random.below(16)) {
-        case 0: store(slot.input.head, wrong_word(random, load(slot.input.head), capacity)); break;
-        case 1: store(slot.input.armed, wrong_word(random, at, capacity)); break;
+        case 0: store(input.head, wrong_word(random, load(input.head), capacity)); break;
+        case 1: store(input.armed, wrong_word(random, at, capacity)); break;
         case 2:
-        case 3: store(slot.input.armed, at + random.below(64)); break;
-        case 4: store(slot.input.head, at - 8 * random.below(capacity / 8)); break;
-        default: store(slot.input.head, at);
+        case 3: store(input.armed, at + random.below(64)); break;
+        case 4: store(input.head, at - 8 * random.below(capacity / 8)); break;
+        default: store(input.head, at);
     }
 }
 
@@ -110,7 +109,8 @@ public:
     consumer_victim() { restart(); }
 
     void flip(random_bits& random) override {
-        flip_producer(random, peer(), own_.head, capacity_of_rings);
+        flip_producer(random, peer().output, ring_data(static_cast<void*>(&peer())), own_.head,
+                      capacity_of_rings);
     }
 
     void work(random_bits& random) override {
@@ -171,8 +171,8 @@ public:
     producer_victim() { restart(); }
 
     void flip(random_bits& random) override {
-        flip_consumer(random, *reinterpret_cast<ring_slot*>(peer_.written()), own().output.tail,
-                      capacity_of_rings);
+        flip_consumer(random, reinterpret_cast<ring_slot*>(peer_.written())->input,
+                      own().output.tail, capacity_of_rings);
     }
 
     void work(random_bits& random) override {
@@ -252,40 +252,56 @@ public:
     }
 
     void flip(random_bits& random) override {
-        auto& peer = *reinterpret_cast<ring_slot*>(end_.peer.written());
-        auto& own = *reinterpret_cast<ring_slot*>(end_.own.written());
+        auto& peer = *reinterpret_cast<message_slot*>(end_.peer.written());
+        const auto lane = static_cast<unsigned>(random.below(layout_.lanes));
+        const std::uint64_t capacity = layout_.capacity[lane];
+        auto& theirs = message_lane_of(static_cast<void*>(end_.peer.written()), lane);
+        const auto& own = message_lane_of(static_cast<const void*>(end_.own.written()), lane);
         switch (random.below(32)) {
-            case 0: store(peer.magic, wrong_word(random, ring_magic, 1)); break;
-            case 1: store(peer.capacity, wrong_word(random, capacity_, capacity_)); break;
+            case 0: store(peer.magic, wrong_word(random, message_magic, 1)); break;
+            case 1: store(peer.max_message_bytes, wrong_word(random, most_bytes, capacity)); break;
             case 2: peer.version_min = static_cast<std::uint32_t>(random.below(3)); break;
             case 3: peer.version_max = static_cast<std::uint32_t>(random.below(3)); break;
-            case 4: peer.data_offset = static_cast<std::uint32_t>(random.next()); break;
-            case 5: init_ring_slot(&peer, end_.peer.size()); break;
+            case 4:
+            case 5: init_message_slot(&peer, end_.peer.size(), most_bytes); break;
             case 6:
             case 7:
             case 8:
             case 9:
             case 10:
-            case 11: flip_consumer(random, peer, own.output.tail, capacity_); break;
-            default: flip_producer(random, peer, own.input.head, capacity_);
+            case 11: flip_consumer(random, theirs.input, own.output.tail, capacity); break;
+            default:
+                flip_producer(random, theirs.output, end_.peer.written() + layout_.offset[lane],
+                              own.input.head, capacity);
         }
     }
 
     void work(random_bits& random) override {
-        const std::uint64_t choice = random.below(6);
+        using detail::record_type;
+        const std::uint64_t choice = random.below(8);
+        const auto lane = static_cast<unsigned>(random.below(layout_.lanes));
         const auto bytes = std::span(payload_).first(random.below(sizeof(payload_)));
         ++operations;
         const int error = error_of([&] {
             switch (choice) {
-                case 0: core_->send(1, 0, bytes, past_ns, true); break;
-                case 1: core_->send(1, 0, bytes, past_ns, false); break;
-                case 2: core_->call(bytes, received_, past_ns); break;
-                case 3: core_->reply(received_, bytes, past_ns); break;
-                default: core_->receive(received_, past_ns, choice == 4);
+                case 0: core_->send({record_type::message, 0, lane}, bytes, past_ns, true); break;
+                case 1:
+                    core_->send({record_type::message, 0, lane}, bytes.first(bytes.size() / 4),
+                                past_ns, false);
+                    break;
+                case 2: core_->call(lane, bytes, received_, past_ns); break;
+                case 3: core_->send({record_type::reply, 1, lane}, bytes, past_ns, true); break;
+                case 4: {
+                    std::optional<detail::channel_core::held_record> held;
+                    core_->receive_in_place(received_, held, past_ns, true);
+                    if (held) core_->let_go(*held);
+                    break;
+                }
+                default: core_->receive(received_, past_ns, choice == 5);
             }
         });
-        FUZZ_CHECK(received_.size() <= ring_max_payload(capacity_));
-        FUZZ_CHECK_ERROR(error, EPROTO, EPROTONOSUPPORT, ETIMEDOUT, choice == 3 ? EINVAL : EPROTO);
+        FUZZ_CHECK(received_.size() <= most_bytes || received_.size() <= layout_.capacity[0]);
+        FUZZ_CHECK_ERROR(error, EPROTO, EPROTONOSUPPORT, ETIMEDOUT, choice < 4 ? EMSGSIZE : EPROTO);
         if (error != EPROTO) return;
         ++refusals;
         FUZZ_CHECK(error_of([&] { core_->receive(received_, past_ns, false); }) == EPROTO);
@@ -293,18 +309,21 @@ public:
     }
 
 private:
+    static constexpr std::size_t slot_bytes = 8192;
+    static constexpr std::size_t most_bytes = 4096;
+
     void restart() {
-        auto& own = *reinterpret_cast<ring_slot*>(end_.own.seen());
+        auto& own = *reinterpret_cast<message_slot*>(end_.own.seen());
         own.magic = 0;
-        core_.emplace(&end_, 0, std::size_t{1} << 12);
+        core_.emplace(&end_, detail::channel_receiver::limits{0, std::size_t{1} << 12, most_bytes});
     }
 
     impatient script_;
-    scripted_endpoint end_{4096};
-    const std::uint64_t capacity_ = ring_capacity(4096);
+    scripted_endpoint end_{slot_bytes};
+    const message_geometry layout_ = message_geometry_of(slot_bytes);
     std::optional<detail::channel_core> core_;
     message received_;
-    const std::byte payload_[512]{};
+    const std::byte payload_[2048]{};
 };
 
 class pulse_victim final : public victim {

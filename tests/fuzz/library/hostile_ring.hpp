@@ -27,18 +27,24 @@ Stage& ring_stage(std::uint8_t how) {
     return stages[how & 3];
 }
 
-// The slot of a peer that produces, as that peer writes it.
+// Flags of a record: mostly those that channels know.
+inline std::uint16_t record_flags(input& in) {
+    const std::uint8_t how = in.byte();
+    return how < 240 ? how & 1 : how;
+}
+
+// The ring of a peer that produces, as that peer writes it.
 class hostile_producer {
 public:
-    hostile_producer(ring_slot& slot, std::uint64_t capacity)
-        : slot_(slot), data_(ring_data(static_cast<void*>(&slot))), capacity_(capacity) {}
+    hostile_producer(ring_output& output, std::byte* data, std::uint64_t capacity)
+        : output_(output), data_(data), capacity_(capacity) {}
 
-    void start_at(std::uint64_t tail) { slot_.output.tail = tail; }
+    void start_at(std::uint64_t tail) { output_.tail = tail; }
 
     // One honest record behind the tail; its payload is the input's. A request or
     // reply (types of channel_core) starts with a correlation id.
     void append(input& in, std::uint16_t type, bool with_id) {
-        std::uint64_t tail = slot_.output.tail;
+        std::uint64_t tail = output_.tail;
         const std::uint64_t most = ring_max_payload(capacity_);
         std::uint64_t bytes = in.byte();
         if (bytes >= 240) bytes = most - (bytes - 240) * 8;
@@ -50,17 +56,22 @@ public:
             header(tail) = detail::pack_record(rest - 8, ring_wrap_type, 0);
             tail += rest;
         }
-        header(tail) = detail::pack_record(bytes, type, in.byte());
+        header(tail) = detail::pack_record(bytes, type, record_flags(in));
         std::byte* const to = data_ + tail % capacity_ + ring_record_header_bytes;
         std::uint64_t written = 0;
         if (with_id && bytes >= sizeof(std::uint64_t)) {
+            // or the length of a message in parts
             const std::uint64_t id = in.byte();
             std::memcpy(to, &id, sizeof(id));
             written = sizeof(id);
+            if (bytes >= 2 * sizeof(id)) {
+                std::memcpy(to + written, &id, sizeof(id));
+                written += sizeof(id);
+            }
         }
         const auto payload = in.bytes(std::min<std::uint64_t>(bytes - written, in.byte() % 16));
         if (!payload.empty()) std::memcpy(to + written, payload.data(), payload.size());
-        slot_.output.tail = tail + record;
+        output_.tail = tail + record;
     }
 
     // A header, right or wrong, where the reader will look, or anywhere.
@@ -70,12 +81,12 @@ public:
         switch (how & 3) {
             case 0: at = head; break;
             case 1: at = 0; break;
-            case 2: at = slot_.output.tail; break;
+            case 2: at = output_.tail; break;
             default: at = 8 * std::uint64_t{in.byte()};
         }
         at = at % capacity_ & ~std::uint64_t{7};
         const std::uint64_t rest = capacity_ - at;
-        const std::uint64_t readable = slot_.output.tail - head;
+        const std::uint64_t readable = output_.tail - head;
         const std::uint64_t near[] = {rest - 8,
                                       rest,
                                       readable - 8,
@@ -91,25 +102,25 @@ public:
         else
             bytes = in.one_of(near);
         const std::uint16_t types[] = {
-            0, 1, 2, 3, ring_wrap_type, ring_wrap_type, in.number<std::uint16_t>()};
-        const std::uint16_t type = types[(how >> 4) % 7];
-        header(at) = detail::pack_record(bytes & 0xffffffff, type, in.byte());
+            0, 1, 2, 3, 4, 5, ring_wrap_type, ring_wrap_type, in.number<std::uint16_t>()};
+        const std::uint16_t type = types[(how >> 4) % 9];
+        header(at) = detail::pack_record(bytes & 0xffffffff, type, record_flags(in));
     }
 
     // One move; `head` is the reader's.
     void move(input& in, std::uint64_t head) {
         switch (in.byte() % 9) {
-            case 0: slot_.output.tail = in.word(slot_.output.tail, capacity_); break;
-            case 1: slot_.output.tail = in.word(head, capacity_); break;
-            case 2: slot_.output.armed = in.word(head, capacity_); break;
+            case 0: output_.tail = in.word(output_.tail, capacity_); break;
+            case 1: output_.tail = in.word(head, capacity_); break;
+            case 2: output_.armed = in.word(head, capacity_); break;
             case 3:
             case 4: write_header(in, head); break;
             case 5: header(8 * std::uint64_t{in.byte()}) = in.number<std::uint64_t>(); break;
-            case 6: append(in, in.byte() % 4, true); break;
+            case 6: append(in, in.byte() % 6, true); break;
             case 7: {  // a lie that agrees with itself: a record of any length
                 const std::uint64_t bytes = in.number<std::uint32_t>();
-                header(head) = detail::pack_record(bytes, in.byte() % 4, 0);
-                slot_.output.tail = head + ring_record_header_bytes + detail::padded(bytes);
+                header(head) = detail::pack_record(bytes, in.byte() % 6, record_flags(in));
+                output_.tail = head + ring_record_header_bytes + detail::padded(bytes);
                 break;
             }
             default: {
@@ -125,19 +136,20 @@ private:
         return detail::header_word(data_ + (at % capacity_ & ~std::uint64_t{7}));
     }
 
-    ring_slot& slot_;
+    ring_output& output_;
     std::byte* data_;
     std::uint64_t capacity_;
 };
 
 // What a peer that consumes does to its words; `tail` is the producer's.
-inline void move_consumer(input& in, ring_slot& slot, std::uint64_t tail, std::uint64_t capacity) {
+inline void move_consumer(input& in, ring_input& words, std::uint64_t tail,
+                          std::uint64_t capacity) {
     switch (in.byte() % 5) {
-        case 0: slot.input.head = in.word(slot.input.head, capacity); break;
-        case 1: slot.input.head = in.word(tail, capacity); break;
-        case 2: slot.input.armed = in.word(tail, capacity); break;
-        case 3: slot.input.armed = in.word(slot.input.head, capacity); break;
-        default: slot.input.head = tail;  // honest: it has read everything
+        case 0: words.head = in.word(words.head, capacity); break;
+        case 1: words.head = in.word(tail, capacity); break;
+        case 2: words.armed = in.word(tail, capacity); break;
+        case 3: words.armed = in.word(words.head, capacity); break;
+        default: words.head = tail;  // honest: it has read everything
     }
 }
 

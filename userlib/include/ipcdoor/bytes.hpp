@@ -62,7 +62,7 @@ private:
 };
 
 namespace detail {
-class channel_core;
+class channel_receiver;
 }
 
 // A received message, copied out of shared memory: nobody can change it now.
@@ -96,16 +96,22 @@ public:
     // True where the sender waits in call() for channel::reply() to this.
     bool is_request() const noexcept { return request_ != 0; }
 
-private:
-    friend class detail::channel_core;
+    // What the sender gave it, 0 to 3; a reply has its request's.
+    unsigned priority() const noexcept { return priority_; }
 
-    void assign(std::span<const std::byte> bytes, std::uint64_t request) {
+private:
+    friend class detail::channel_receiver;
+    friend class channel;
+
+    void assign(std::span<const std::byte> bytes, std::uint64_t request, unsigned priority) {
         bytes_.assign(bytes.begin(), bytes.end());
         request_ = request;
+        priority_ = priority;
     }
 
     std::vector<std::byte> bytes_;
     std::uint64_t request_ = 0;  // correlation id, 0: wants no reply
+    unsigned priority_ = 0;
 };
 
 }  // namespace ipcdoor

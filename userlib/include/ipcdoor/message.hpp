@@ -1,26 +1,38 @@
 // SPDX-License-Identifier: MIT
 //
 // Messages over a connection: channel, the two ends of which are made from what
-// connect() and accept() return. Its two slots hold a ring in each direction
-// (ring.hpp); the doorbell is rung only where the other side sleeps.
+// connect() and accept() return. Its two slots hold rings in each direction, one for
+// each priority (message_layout.hpp, ring.hpp); the doorbell is rung only where the
+// other side sleeps.
 //
 //   asynchronous  send() puts a message into the ring and goes on; receive()
-//                 takes the next one. Boundaries and order are kept.
+//                 takes the next one. Boundaries are kept, and the order of
+//                 messages with one priority; what is more urgent comes first.
 //   synchronous   call() sends a request and returns the reply to it, to the
 //                 thread that called, however many call at once. The other side
 //                 gets requests from receive() and answers each with reply(), in
 //                 any order, from any thread.
+//                 start_call() does not wait: its reply comes by get(), or co_await.
+//   zero-copy     loan() gives memory in the ring to be filled and published;
+//                 receive_in_place() lets a message be read where it lies.
 //
 // Every blocking member takes a deadline, at last; a duration counts from now.
 //
 // Threads. Any number may use one channel at once, in any mix. Only moving and
-// destroying it must be alone. A forked child may only destroy it.
+// destroying it must be alone. A forked child may only destroy it. A loan, and a
+// message held in place, may be handed to another thread.
+//
+// Event loops. Where try_receive() or try_send() returns false, or nothing, fd()
+// becomes readable once there is a message, or room: put it into epoll, and try until
+// there is nothing left to do. It is level-triggered.
 //
 // Errors, as ipcdoor::error with these codes:
 //
-//   EMSGSIZE   the message is larger than max_message_bytes(); nothing was sent
-//   ETIMEDOUT  the deadline passed. After send(): nothing was sent. After
-//              call(): a reply that comes later is dropped and counted.
+//   EMSGSIZE   the message is longer than the peer's max_message_bytes, or does not
+//              lie in one record where it has to; nothing was sent
+//   ETIMEDOUT  the deadline passed. After send(): nothing was sent that the peer
+//              would receive. After call(): a reply that comes later is dropped and
+//              counted.
 //   EPIPE      the peer is dead, however it ended. Receiving, this comes after
 //              everything that it had published. Sending, it comes at once to a
 //              blocked sender; a send that finds room may still succeed until
@@ -29,7 +41,8 @@
 //   EPROTO     the peer broke the protocol (also: a reply to a call never made).
 //              The channel is of no use any more; others are not concerned.
 //   EPROTONOSUPPORT  the peer speaks other versions only
-//   EINVAL     reply() to a message that is not a request
+//   EAGAIN     send() found no room, and when_full is fail
+//   EINVAL     reply() to a message that is not a request; a priority that is none
 //
 // Signal handlers run while a call blocks, and it goes on waiting.
 //
@@ -46,9 +59,15 @@
 #ifndef IPCDOOR_MESSAGE_HPP
 #define IPCDOOR_MESSAGE_HPP
 
+#include <cerrno>
+#include <coroutine>
+#include <functional>
 #include <memory>
+#include <new>
 #include <optional>
+#include <span>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
 #include <ipcdoor/bytes.hpp>
@@ -61,6 +80,13 @@
 
 namespace ipcdoor {
 
+// What send() does where the ring is full.
+enum class when_full {
+    block,    // waits for room, until the deadline
+    fail,     // EAGAIN
+    discard,  // drops the message and counts it (channel_stats::discarded)
+};
+
 struct channel_options {
     // How long a receiver spins, looking for a message, before it sleeps. 0, the
     // default, is right wherever both sides may need the same CPU; a few
@@ -69,19 +95,201 @@ struct channel_options {
     // Messages that call() sets aside for receive(), while it waits for its
     // reply, may take this much memory.
     std::size_t inbox_bytes = std::size_t{1} << 20;
+    // The longest message that this end receives. One that does not fit a record comes
+    // in parts and is put together in this process's memory.
+    std::size_t max_message_bytes = std::size_t{16} << 20;
+    when_full full = when_full::block;
+};
+
+struct send_options {
+    unsigned priority = 0;  // 0 to 3, the higher the more urgent
 };
 
 struct channel_stats {
     std::uint64_t doorbells = 0;     // system calls for ringing (with waiting or without)
     std::uint64_t waits = 0;         // times a thread went to sleep, or looked for a death
     std::uint64_t late_replies = 0;  // came after their call's deadline, or twice; dropped
+    std::uint64_t discarded = 0;     // found no room, where when_full is discard
 };
 
-// The slot size to listen with for messages of up to `message_bytes`.
+// The slot size to listen with so that messages of up to `message_bytes` lie in one
+// record each; longer ones go in parts.
 constexpr std::uint64_t channel_slot_bytes(std::uint64_t message_bytes) noexcept {
-    return ring_slot_bytes(2 * (detail::padded(message_bytes) + ring_record_header_bytes +
-                                detail::channel_core::id_bytes));
+    return message_slot_bytes(
+        2 * (detail::padded(message_bytes) + ring_record_header_bytes + detail::record_id_bytes));
 }
+
+// Memory in the ring, to be filled and published. Until then nobody else can send
+// with its priority. Destroyed unpublished, it was never there. The channel outlives it.
+class loaned_message {
+public:
+    loaned_message(loaned_message&& other) noexcept
+        : core_(std::exchange(other.core_, nullptr)),
+          envelope_(other.envelope_),
+          bytes_(other.bytes_) {}
+    loaned_message& operator=(loaned_message&& other) noexcept {
+        std::swap(core_, other.core_);
+        std::swap(envelope_, other.envelope_);
+        std::swap(bytes_, other.bytes_);
+        return *this;
+    }
+    ~loaned_message() { cancel(); }
+
+    // 8-byte aligned; what was there before, until it is written.
+    std::span<std::byte> bytes() const noexcept { return bytes_; }
+
+    // The memory as an object, zeroed. Throws EMSGSIZE where it is too small.
+    template <class T>
+    requires(std::is_trivially_copyable_v<T>&& std::is_default_constructible_v<T> &&
+             alignof(T) <= ring_record_align) T& emplace() {
+        if (bytes_.size() < sizeof(T)) {
+            detail::throw_error(EMSGSIZE, "channel: a loan of " + std::to_string(bytes_.size()) +
+                                              " bytes is too small for an object of " +
+                                              std::to_string(sizeof(T)));
+        }
+        return *new (bytes_.data()) T{};
+    }
+
+    // Sends the first `used` bytes of it, all unless said. Throws what send() throws.
+    void publish(std::size_t used = static_cast<std::size_t>(-1)) {
+        if (core_ == nullptr)
+            detail::throw_error(EINVAL, "channel: this loan was published or moved away");
+        const std::size_t sent = used == static_cast<std::size_t>(-1) ? bytes_.size() : used;
+        if (sent > bytes_.size()) {
+            detail::throw_error(EINVAL, "channel: " + std::to_string(sent) +
+                                            " bytes of a loan of " + std::to_string(bytes_.size()) +
+                                            " were published");
+        }
+        std::exchange(core_, nullptr)->publish_loan(envelope_, sent);
+    }
+
+    void cancel() noexcept {
+        if (core_ != nullptr) std::exchange(core_, nullptr)->cancel_loan(envelope_);
+    }
+
+private:
+    friend class channel;
+
+    loaned_message(detail::channel_core& core, const detail::channel_core::envelope& what,
+                   std::span<std::byte> bytes) noexcept
+        : core_(&core), envelope_(what), bytes_(bytes) {}
+
+    detail::channel_core* core_;
+    detail::channel_core::envelope envelope_;
+    std::span<std::byte> bytes_;
+};
+
+// A received message where it lies, or, where that is in pieces, put together. While it
+// is held nobody else receives from the channel, which outlives it. The sender can change
+// the bytes while they are read: copy what has to be checked, then check the copy.
+class held_message {
+public:
+    held_message(held_message&& other) noexcept
+        : core_(std::exchange(other.core_, nullptr)),
+          record_(std::exchange(other.record_, std::nullopt)),
+          whole_(std::move(other.whole_)) {}
+    held_message& operator=(held_message&& other) noexcept {
+        std::swap(core_, other.core_);
+        std::swap(record_, other.record_);
+        std::swap(whole_, other.whole_);
+        return *this;
+    }
+    ~held_message() { release(); }
+
+    std::span<const std::byte> bytes() const noexcept {
+        return record_ ? record_->bytes : whole_.bytes();
+    }
+    std::size_t size() const noexcept { return bytes().size(); }
+    std::string_view text() const noexcept {
+        return {reinterpret_cast<const char*>(bytes().data()), bytes().size()};
+    }
+    bool is_request() const noexcept { return record_ ? record_->id != 0 : whole_.is_request(); }
+    unsigned priority() const noexcept { return record_ ? record_->lane : whole_.priority(); }
+    // False where it was put together from parts, or had been set aside by a call().
+    bool is_in_place() const noexcept { return record_.has_value(); }
+
+    // Gives the memory back; the bytes are gone, and what it answers is forgotten.
+    void release() noexcept {
+        if (record_) core_->let_go(*record_);
+        record_.reset();
+        whole_ = {};
+    }
+
+private:
+    friend class channel;
+
+    explicit held_message(detail::channel_core& core) noexcept : core_(&core) {}
+
+    detail::channel_core* core_;
+    std::optional<detail::channel_core::held_record> record_;
+    message whole_;
+};
+
+// The reply to a call that was started and not waited for. Somebody has to receive from
+// the channel meanwhile: get() does, and so does an event loop's try_receive().
+//
+//     pending_reply first = channel.start_call("a");
+//     pending_reply second = channel.start_call("b");
+//     use(first.get(deadline), second.get(deadline));
+//     message third = co_await channel.start_call("c");
+//
+// A coroutine goes on in the thread that received the reply, inside its call on the
+// channel, and so does then(); neither may receive from the same channel by waiting there.
+// Destroyed, the reply is dropped when it comes, and counted (late_replies).
+//
+// Errors of get() and co_await: those of call(); ECANCELED where the channel is gone.
+class [[nodiscard]] pending_reply {
+public:
+    pending_reply(pending_reply&&) noexcept = default;
+    pending_reply& operator=(pending_reply&& other) noexcept {
+        forget();
+        core_ = std::move(other.core_);
+        call_ = std::move(other.call_);
+        return *this;
+    }
+    ~pending_reply() { forget(); }
+
+    // Whether get() returns, or throws, at once.
+    bool ready() const noexcept { return call_->done.load(std::memory_order_acquire); }
+
+    // Waits for the reply, which is here only once. At the deadline it can be waited for
+    // again.
+    message get(deadline until = {}) {
+        if (!ready()) {
+            if (const auto core = core_.lock()) core->await_call(*call_, until.ns());
+        }
+        call_->check();
+        return std::move(call_->reply);
+    }
+
+    // Does `what` once the reply is there; at once where it is. One at a time.
+    void then(std::function<void()> what) {
+        const auto core = core_.lock();
+        if (!core || !core->receiver().when_done(*call_, what)) what();
+    }
+
+    bool await_ready() const noexcept { return ready(); }
+    bool await_suspend(std::coroutine_handle<> waiting) {
+        const auto core = core_.lock();
+        return core && core->receiver().when_done(*call_, waiting);
+    }
+    message await_resume() { return get(); }
+
+private:
+    friend class channel;
+
+    pending_reply(const std::shared_ptr<detail::channel_core>& core,
+                  std::shared_ptr<detail::channel_core::async_call> call) noexcept
+        : core_(core), call_(std::move(call)) {}
+
+    void forget() noexcept {
+        if (!call_ || ready()) return;
+        if (const auto core = core_.lock()) core->receiver().forget_call(*call_);
+    }
+
+    std::weak_ptr<detail::channel_core> core_;
+    std::shared_ptr<detail::channel_core::async_call> call_;
+};
 
 class channel {
 public:
@@ -91,22 +299,40 @@ public:
     // slots are too small, EBUSY for one that already carried a channel.
     explicit channel(endpoint end, const channel_options& options = {})
         : endpoint_(std::make_unique<endpoint>(std::move(end))),
-          core_(std::make_unique<detail::channel_core>(endpoint_->get(), options.spin_ns,
-                                                       options.inbox_bytes)) {}
+          core_(std::make_shared<detail::channel_core>(
+              endpoint_->get(),
+              detail::channel_receiver::limits{options.spin_ns, options.inbox_bytes,
+                                               options.max_message_bytes})),
+          full_(options.full) {}
 
-    // The longest message: a little less than half of the ring.
-    std::size_t max_message_bytes() const noexcept { return core_->max_message_bytes(); }
+    // The longest message of a priority that lies in one record: it can be loaned, and
+    // sent by try_send().
+    std::size_t max_record_bytes(unsigned priority = 0) const {
+        core_->sender().check_lane(priority);
+        return core_->sender().max_record_bytes(priority);
+    }
 
     // ---- asynchronous ----
 
-    // Blocks while the ring is full.
-    void send(const bytes_view& bytes, deadline until = {}) {
-        core_->send(detail::channel_core::type_message, 0, bytes.bytes(), until.ns(), true);
+    // Where the ring is full: as channel_options::full says, and blocks unless it says
+    // otherwise. What does not lie in one record needs when_full::block.
+    void send(const bytes_view& bytes, const send_options& options, deadline until = {}) {
+        const bool block = full_ == when_full::block;
+        if (core_->send({detail::record_type::message, 0, options.priority}, bytes.bytes(),
+                        until.ns(), block))
+            return;
+        if (full_ == when_full::fail) {
+            detail::throw_error(EAGAIN,
+                                "channel: no room in the ring; receive there, or send later");
+        }
+        core_->link().stats().discarded.fetch_add(1, std::memory_order_relaxed);
     }
+    void send(const bytes_view& bytes, deadline until = {}) { send(bytes, send_options{}, until); }
 
-    // False, and nothing sent, where send() would block. Never blocks.
-    [[nodiscard]] bool try_send(const bytes_view& bytes) {
-        return core_->send(detail::channel_core::type_message, 0, bytes.bytes(), 0, false);
+    // False, and nothing sent, where there is no room now. Never blocks.
+    [[nodiscard]] bool try_send(const bytes_view& bytes, const send_options& options = {}) {
+        return core_->send({detail::record_type::message, 0, options.priority}, bytes.bytes(), 0,
+                           false);
     }
 
     // The next message or request; blocks while there is none.
@@ -128,6 +354,40 @@ public:
         return received;
     }
 
+    // ---- zero-copy ----
+
+    // Memory for a message of `bytes`, at most max_record_bytes(); blocks while there is
+    // no room.
+    loaned_message loan(std::size_t bytes, const send_options& options, deadline until = {}) {
+        return lend({detail::record_type::message, 0, options.priority}, bytes, until);
+    }
+    loaned_message loan(std::size_t bytes, deadline until = {}) {
+        return loan(bytes, send_options{}, until);
+    }
+    // The same for a request, to be passed to call(), and for a reply.
+    loaned_message loan_request(std::size_t bytes, const send_options& options = {},
+                                deadline until = {}) {
+        return lend(core_->request(options.priority), bytes, until);
+    }
+    loaned_message loan_reply(const message& request, std::size_t bytes, deadline until = {}) {
+        return lend(reply_to(request.request_, request.priority()), bytes, until);
+    }
+    loaned_message loan_reply(const held_message& request, std::size_t bytes, deadline until = {}) {
+        return lend(reply_to(id_of(request), request.priority()), bytes, until);
+    }
+
+    // As receive(), without copying.
+    held_message receive_in_place(deadline until = {}) {
+        held_message held(*core_);
+        core_->receive_in_place(held.whole_, held.record_, until.ns(), true);
+        return held;
+    }
+    std::optional<held_message> try_receive_in_place() {
+        std::optional<held_message> held(held_message{*core_});
+        if (!core_->receive_in_place(held->whole_, held->record_, 0, false)) held.reset();
+        return held;
+    }
+
     // ---- synchronous ----
 
     // Sends a request and returns the reply to it.
@@ -136,15 +396,42 @@ public:
         call(request, reply, until);
         return reply;
     }
+    message call(const bytes_view& request, const send_options& options, deadline until = {}) {
+        message reply;
+        core_->call(options.priority, request.bytes(), reply, until.ns());
+        return reply;
+    }
 
     // The same, reusing the memory of `into`.
     void call(const bytes_view& request, message& into, deadline until = {}) {
-        core_->call(request.bytes(), into, until.ns());
+        core_->call(0, request.bytes(), into, until.ns());
+    }
+
+    // The same with a request of loan_request().
+    void call(loaned_message&& request, message& into, deadline until = {}) {
+        if (request.core_ != core_.get() || request.envelope_.type != detail::record_type::request)
+            detail::throw_error(EINVAL,
+                                "channel: call() takes a loan of this channel's loan_request()");
+        request.core_ = nullptr;
+        core_->call_with_loan(request.envelope_, request.bytes_.size(), into, until.ns());
+    }
+
+    // Sends a request and goes on; blocks while the ring is full.
+    pending_reply start_call(const bytes_view& request, const send_options& options,
+                             deadline until = {}) {
+        return {core_, core_->start_call(options.priority, request.bytes(), until.ns())};
+    }
+    pending_reply start_call(const bytes_view& request, deadline until = {}) {
+        return start_call(request, send_options{}, until);
     }
 
     // Answers a request from this channel, once.
     void reply(const message& request, const bytes_view& bytes, deadline until = {}) {
-        core_->reply(request, bytes.bytes(), until.ns());
+        core_->send(reply_to(request.request_, request.priority()), bytes.bytes(), until.ns(),
+                    true);
+    }
+    void reply(const held_message& request, const bytes_view& bytes, deadline until = {}) {
+        core_->send(reply_to(id_of(request), request.priority()), bytes.bytes(), until.ns(), true);
     }
 
     // reply(), then receive(), in one system call where both are needed. `into`
@@ -153,25 +440,51 @@ public:
     // room needs a client that takes none.
     void reply_receive(const message& request, const bytes_view& bytes, message& into,
                        deadline until = {}) {
-        core_->reply_receive(request, bytes.bytes(), into, until.ns());
+        core_->reply_receive(reply_to(request.request_, request.priority()), bytes.bytes(), into,
+                             until.ns());
     }
 
     // ---- the rest ----
 
-    // A snapshot.
-    channel_stats stats() const noexcept {
-        const detail::channel_core::counters& now = core_->stats();
-        return {now.doorbells.load(std::memory_order_relaxed),
-                now.waits.load(std::memory_order_relaxed),
-                now.late_replies.load(std::memory_order_relaxed)};
+    // For poll and epoll, see above. Stays the channel's.
+    int fd() const { return endpoint_->fd(); }
+
+    // Who the peer is, as the kernel captured it.
+    struct ipcdoor_peer_info peer() const {
+        return endpoint_->peer_info(1 - endpoint_->slot());
     }
 
-    // For peer_info() and vectors 5 to 63; 1 to 4 are spoken for.
+    // A snapshot.
+    channel_stats stats() const noexcept {
+        const detail::channel_link::counters& now = core_->link().stats();
+        return {now.doorbells.load(std::memory_order_relaxed),
+                now.waits.load(std::memory_order_relaxed),
+                now.late_replies.load(std::memory_order_relaxed),
+                now.discarded.load(std::memory_order_relaxed)};
+    }
+
+    // For the pulses of signal.hpp and vectors 8 to 63; those below are spoken for.
     endpoint& raw() noexcept { return *endpoint_; }
 
 private:
+    static detail::channel_core::envelope reply_to(std::uint64_t id, unsigned priority) {
+        if (id == 0)
+            detail::throw_error(EINVAL, "channel: reply() to a message that is not a request");
+        return {detail::record_type::reply, id, priority};
+    }
+    static std::uint64_t id_of(const held_message& held) noexcept {
+        return held.record_ ? held.record_->id : held.whole_.request_;
+    }
+
+    loaned_message lend(const detail::channel_core::envelope& what, std::size_t bytes,
+                        deadline until) {
+        std::byte* const memory = core_->begin_loan(what, bytes, until.ns(), true);
+        return {*core_, what, {memory, bytes}};
+    }
+
     std::unique_ptr<endpoint> endpoint_;
-    std::unique_ptr<detail::channel_core> core_;
+    std::shared_ptr<detail::channel_core> core_;  // gone before the endpoint
+    when_full full_;
 };
 
 }  // namespace ipcdoor

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Fuzz target: a channel's whole engine (send, receive, call, reply) beside a peer
-// that writes anything into its slot between operations and while they wait. Each
-// call must end, with what it is for or a documented error; after EPROTO there is
-// only EPROTO; and what was sent must be readable for an honest receiver.
+// Fuzz target: a channel's whole engine (send, receive, call, reply, loans, all
+// priorities, messages in parts) beside a peer that writes anything into its slot
+// between operations and while they wait. Each call must end, with what it is for or a
+// documented error; after EPROTO there is only EPROTO; and what was sent must be
+// readable for an honest receiver.
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <optional>
@@ -19,27 +22,41 @@ namespace {
 
 using namespace ipcdoor;
 using detail::channel_core;
+using detail::record_type;
 using fuzz::error_of;
 
 // The waits' ends are the script's, but a condition variable's is this: past.
 constexpr std::uint64_t past_ns = 1;
+constexpr std::uint64_t most_bytes = 3000;
+
+// A lane as an honest peer reads it.
+struct honest_lane {
+    ring_input words{};
+    std::optional<ring_consumer> ring;
+    bool partial = false;
+    bool missed = false;  // what came before, so that parts may come from nowhere
+    std::uint64_t left = 0;
+};
 
 class play final : public fuzz::script {
 public:
     play(fuzz::input& in, fuzz::scripted_endpoint& end)
         : in_(in),
           end_(end),
-          capacity_(ring_capacity(end.own.size())),
-          own_(*reinterpret_cast<ring_slot*>(end.own.written())),
-          peer_(*reinterpret_cast<ring_slot*>(end.peer.written())),
-          hostile_(peer_, capacity_) {
+          layout_(message_geometry_of(end.own.size())),
+          peer_(*reinterpret_cast<message_slot*>(end.peer.written())) {
         end.restart(*this);
         // Set apart little, so that the inbox is full at times; spin a little, too.
         const std::uint8_t how = in.byte();
-        core_.emplace(&end, how >> 1 & 1, (how & 1) != 0 ? 300 : std::size_t{1} << 20);
-        if (in.byte() % 4 != 0) init_ring_slot(&peer_, end.peer.size());
-        reader_.emplace(reader_words_, ring_data(static_cast<const void*>(end.own.written())),
-                        capacity_, own_.output);
+        core_.emplace(&end, detail::channel_receiver::limits{
+                                static_cast<std::uint64_t>(how >> 1 & 1),
+                                (how & 1) != 0 ? 300 : std::size_t{1} << 20, most_bytes});
+        if (in.byte() % 4 != 0) init_message_slot(&peer_, end.peer.size(), most_bytes);
+        for (unsigned i = 0; i < layout_.lanes; ++i) {
+            hostile_.emplace_back(theirs(i).output, end.peer.written() + layout_.offset[i],
+                                  layout_.capacity[i]);
+            attach(i);
+        }
     }
 
     void run() {
@@ -48,19 +65,22 @@ public:
             if (op < 112)
                 move();
             else
-                operate(op % 8);
+                operate(op % operations);
         }
-        for (int op = 0; op < 8; ++op) operate(op);
+        for (int op = 0; op < operations; ++op) operate(op);
     }
 
     // ---- the doorbell ----
 
     int on_ring(std::uint32_t slot, std::uint32_t vector) override {
+        bool space = false;
+        for (unsigned i = 0; i < layout_.lanes; ++i) space |= vector == detail::space_vector(i);
         if (slot == 0) {  // a failing channel wakes its own threads
-            FUZZ_CHECK(vector == channel_core::data_vector || vector == channel_core::space_vector);
+            FUZZ_CHECK(vector == detail::data_vector || space);
             return 0;
         }
-        FUZZ_CHECK(slot == 1 && vector >= 1 && vector <= 3);
+        FUZZ_CHECK(slot == 1 &&
+                   (space || vector == detail::data_vector || vector == detail::hello_vector));
         // The last two: it was counted, but a signal that the peer wants with it
         // could not be sent (soft_wait.cpp).
         switch (in_.byte()) {
@@ -72,8 +92,10 @@ public:
     }
 
     int on_wait(std::uint64_t mask) override {
-        FUZZ_CHECK(mask == 2 || mask == 4 || mask == 8);
+        FUZZ_CHECK(mask != 0 && (mask & ~std::uint64_t{0xef}) == 0);
         if (in_.empty()) return -ETIMEDOUT;
+        // Read before the peer says that it has: a long message goes on meanwhile.
+        look_at_own_slot();
         const std::uint8_t how = in_.byte();
         for (int moves = how >> 4 & 3; moves > 0; --moves) move();
         switch (how & 7) {
@@ -85,61 +107,78 @@ public:
     }
 
 private:
+    static constexpr int operations = 12;
+
+    message_lane& mine(unsigned lane) {
+        return message_lane_of(static_cast<void*>(end_.own.written()), lane);
+    }
+    message_lane& theirs(unsigned lane) {
+        return message_lane_of(static_cast<void*>(end_.peer.written()), lane);
+    }
+    unsigned any_lane() { return in_.byte() % layout_.lanes; }
+
+    void attach(unsigned lane) {
+        reader_[lane].ring.emplace(
+            reader_[lane].words,
+            static_cast<const std::byte*>(end_.own.written()) + layout_.offset[lane],
+            layout_.capacity[lane], mine(lane).output);
+    }
+
     void move() {
-        switch (in_.byte() % 8) {
-            case 0: move_header(); break;
-            case 1: hostile_.append(in_, in_.byte() % 4, true); break;
+        const std::uint8_t how = in_.byte() % 8;
+        if (how == 0) return move_header();
+        const unsigned on = any_lane();
+        switch (how) {
+            case 1: hostile_[on].append(in_, in_.byte() % 6, true); break;
             case 2:
-            case 3: fuzz::move_consumer(in_, peer_, own_.output.tail, capacity_); break;
-            default: hostile_.move(in_, own_.input.head);
+            case 3:
+                fuzz::move_consumer(in_, theirs(on).input, mine(on).output.tail,
+                                    layout_.capacity[on]);
+                break;
+            default: hostile_[on].move(in_, mine(on).input.head);
         }
     }
 
     void move_header() {
         const std::uint8_t how = in_.byte();
-        switch (how % 8) {
+        switch (how % 6) {
             case 0: peer_.magic = how < 128 ? 0 : in_.number<std::uint64_t>(); break;
             case 1: peer_.version_min = in_.byte(); break;
             case 2: peer_.version_max = in_.byte(); break;
-            case 3: peer_.capacity = std::uint64_t{1} << in_.byte() % 64; break;
-            case 4: peer_.capacity = in_.word(capacity_, capacity_); break;
-            case 5: peer_.data_offset = static_cast<std::uint32_t>(in_.word(2048, 2048)); break;
-            default: init_ring_slot(&peer_, end_.peer.size());
+            case 3: peer_.max_message_bytes = in_.word(most_bytes, most_bytes); break;
+            default: init_message_slot(&peer_, end_.peer.size(), most_bytes);
         }
         judge_header();
     }
 
-    // What the header of a slot may say, in words of ring_layout.hpp.
+    // What the header of a slot may say.
     void judge_header() const {
-        const std::uint64_t room = end_.peer.size() - 2048;
-        const std::uint64_t said = peer_.capacity;
-        bool fits = peer_.data_offset == 2048;
-        std::uint64_t power = 256;
-        while (power < said && power < room) power *= 2;
-        fits = fits && said == power && said <= room;
         const bool speaks = peer_.version_min == 1 && peer_.version_max >= 1;
         const bool sane = peer_.version_min != 0 && peer_.version_min <= peer_.version_max;
-        std::uint64_t found = 0;
-        const int error =
-            error_of([&] { found = verify_ring_slot(end_.peer.seen(), end_.peer.size()); });
+        bool found = false;
+        const int error = error_of([&] { found = verify_message_slot(end_.peer.seen()); });
         if (peer_.magic == 0)
-            FUZZ_CHECK(error == 0 && found == 0);
-        else if (peer_.magic != ring_magic || !sane)
+            FUZZ_CHECK(error == 0 && !found);
+        else if (peer_.magic != message_magic || !sane)
             FUZZ_CHECK(error == EPROTO);
         else if (!speaks)
             FUZZ_CHECK(error == EPROTONOSUPPORT);
         else
-            FUZZ_CHECK(fits ? error == 0 && found == said : error == EPROTO);
+            FUZZ_CHECK(error == 0 && found);
     }
 
+    // Around the longest record, too, and in parts.
     std::span<const std::byte> payload() {
         const std::uint8_t size = in_.byte();
-        return std::span(payload_).first(size < 250 ? size : capacity_ / 2 - 276 + size);
+        const std::uint64_t record = ring_max_payload(layout_.capacity[0]);
+        const std::uint64_t bytes = size < 200   ? size
+                                    : size < 240 ? record + size - 220
+                                                 : record * (size - 238);
+        return std::span(payload_).first(std::min<std::uint64_t>(bytes, sizeof(payload_)));
     }
 
-    // Errors of a call that may block, of one that may not, and of reply().
-    void judge(int error, bool may_time_out, bool with_payload, bool may_be_invalid = false) {
-        if (error == EINVAL && may_be_invalid) return;
+    // Errors of a call that may block, and of one that may not.
+    void judge(int error, bool may_time_out, bool with_payload) {
         if (failed_) {
             FUZZ_CHECK(error == EPROTO);
             return;
@@ -150,7 +189,9 @@ private:
     }
 
     void judge_message() {
-        FUZZ_CHECK(received_.size() <= ring_max_payload(capacity_));
+        FUZZ_CHECK(received_.size() <=
+                   std::max<std::uint64_t>(most_bytes, ring_max_payload(layout_.capacity[0])));
+        FUZZ_CHECK(received_.priority() < layout_.lanes);
         fuzz::touch(received_.bytes());
     }
 
@@ -162,8 +203,9 @@ private:
             case 1: {
                 const bool blocks = op == 1;
                 const auto bytes = payload();
+                const unsigned on = any_lane();
                 error = error_of([&] {
-                    done = core_->send(channel_core::type_message, 0, bytes, past_ns, blocks);
+                    done = core_->send({record_type::message, 0, on}, bytes, past_ns, blocks);
                 });
                 judge(error, blocks, true);
                 FUZZ_CHECK(done || !blocks);
@@ -180,59 +222,146 @@ private:
             }
             case 4:
             case 5: {
-                message reply;
-                error = error_of([&] { core_->call(payload(), reply, past_ns); });
+                const unsigned on = any_lane();
+                error = error_of([&] { core_->call(on, payload(), received_, past_ns); });
                 judge(error, true, true);
                 if (error == 0) {
-                    FUZZ_CHECK(reply.size() <= core_->max_message_bytes());
-                    FUZZ_CHECK(!reply.is_request());
-                    fuzz::touch(reply.bytes());
+                    FUZZ_CHECK(!received_.is_request());
+                    judge_message();
                 }
                 break;
             }
             case 6:
-                error = error_of([&] { core_->reply(received_, payload(), past_ns); });
-                FUZZ_CHECK(received_.is_request() == (error != EINVAL));
-                judge(error, true, true, true);
+                error = error_of([&] {
+                    core_->send({record_type::reply, 1U + in_.byte(), any_lane()}, payload(),
+                                past_ns, true);
+                });
+                judge(error, true, true);
                 break;
-            default: {
-                const bool is_request = received_.is_request();
-                error = error_of(
-                    [&] { core_->reply_receive(received_, payload(), received_, past_ns); });
-                if (failed_)
-                    FUZZ_CHECK(error == EPROTO);
-                else
-                    FUZZ_CHECK(is_request == (error != EINVAL));
-                judge(error, true, true, true);
+            case 7:
+                error = error_of([&] {
+                    core_->reply_receive({record_type::reply, 1U + in_.byte(), any_lane()},
+                                         payload(), received_, past_ns);
+                });
+                judge(error, true, true);
                 if (error == 0) judge_message();
-            }
+                break;
+            case 8: operate_in_place(); break;
+            default: operate_loan(op);
         }
         look_at_own_slot();
     }
 
+    void operate_in_place() {
+        std::optional<channel_core::held_record> held;
+        const int error =
+            error_of([&] { core_->receive_in_place(received_, held, past_ns, true); });
+        judge(error, true, false);
+        if (!held) {
+            if (error == 0) judge_message();
+            return;
+        }
+        FUZZ_CHECK(error == 0 && held->lane < layout_.lanes &&
+                   held->bytes.size() <= ring_max_payload(layout_.capacity[held->lane]));
+        fuzz::touch(held->bytes);
+        for (int moves = in_.byte() % 4; moves > 0; --moves) move();
+        fuzz::touch(held->bytes);
+        message other;
+        bool received = false;
+        const int meanwhile = error_of([&] { received = core_->receive(other, past_ns, false); });
+        FUZZ_CHECK(meanwhile != 0 || !received || !failed_);
+        core_->let_go(*held);
+    }
+
+    void operate_loan(int op) {
+        const unsigned on = any_lane();
+        const auto what =
+            op == 9 ? core_->request(on) : channel_core::envelope{record_type::message, 0, on};
+        const std::size_t bytes = in_.byte();
+        std::byte* memory = nullptr;
+        const int error =
+            error_of([&] { memory = core_->begin_loan(what, bytes, past_ns, op != 10); });
+        judge(error, op != 10, true);
+        if (memory == nullptr) return;
+        std::memset(memory, 0x5a, bytes);
+        for (int moves = in_.byte() % 4; moves > 0; --moves) move();
+        const std::uint8_t how = in_.byte();
+        if (how % 4 == 0) {
+            core_->cancel_loan(what);
+        } else if (op == 9) {
+            judge(error_of([&] { core_->call_with_loan(what, bytes, received_, past_ns); }), true,
+                  false);
+        } else {
+            judge(error_of([&] { core_->publish_loan(what, std::min<std::size_t>(how, bytes)); }),
+                  false, false);
+        }
+    }
+
     // As an honest peer would.
     void look_at_own_slot() {
-        FUZZ_CHECK(verify_ring_slot(&own_, end_.own.size()) == capacity_);
-        while (const auto record = reader_->peek()) {
-            FUZZ_CHECK(record->type >= 1 && record->type <= 3 && record->flags == 0);
-            FUZZ_CHECK(record->type == channel_core::type_message || record->payload.size() >= 8);
-            reader_->consume();
+        // It is called amid the library's own work, which takes exceptions for the peer's.
+        FUZZ_CHECK(error_of([&] { read_own_slot(); }) == 0);
+    }
+    void read_own_slot() {
+        FUZZ_CHECK(verify_message_slot(end_.own.written()));
+        for (unsigned i = 0; i < layout_.lanes; ++i) {
+            honest_lane& from = reader_[i];
+            const std::uint64_t tail = mine(i).output.tail;
+            if (tail - from.words.head > layout_.capacity[i]) {
+                // The peer said beforehand that it had read what was yet to come, and it
+                // was overwritten: its loss.
+                from.words.head = tail;
+                from.missed = true;
+                attach(i);
+            }
+            while (const auto record = from.ring->peek()) {
+                read(from, *record);
+                from.ring->consume();
+            }
+            static_cast<void>(from.ring->publish());
         }
-        static_cast<void>(reader_->publish());
+    }
+
+    static void read(honest_lane& from, const ring_record& record) {
+        const auto type = static_cast<record_type>(record.type);
+        std::uint64_t bytes = record.payload.size();
+        FUZZ_CHECK(record.flags <= 1);
+        const bool more = record.flags == detail::record_more;
+        if (from.missed) {
+            if (type == record_type::part || type == record_type::abort) return;
+            from.missed = from.partial = false;
+        }
+        if (type == record_type::abort) {
+            FUZZ_CHECK(from.partial && bytes == 0 && !more);
+            from.partial = false;
+            return;
+        }
+        if (type == record_type::part) {
+            FUZZ_CHECK(from.partial && (more ? bytes < from.left : bytes == from.left));
+            from.left -= bytes;
+            from.partial = more;
+            return;
+        }
+        FUZZ_CHECK(!from.partial && record.type >= 1 && record.type <= 3);
+        const std::size_t prefix = type == record_type::message ? 0 : detail::record_id_bytes;
+        FUZZ_CHECK(bytes >= prefix + (more ? sizeof from.left : 0));
+        if (!more) return;
+        std::memcpy(&from.left, record.payload.data() + prefix, sizeof from.left);
+        bytes -= prefix + sizeof from.left;
+        FUZZ_CHECK(bytes < from.left);
+        from.left -= bytes;
+        from.partial = true;
     }
 
     fuzz::input& in_;
     fuzz::scripted_endpoint& end_;
-    const std::uint64_t capacity_;
-    ring_slot& own_;
-    ring_slot& peer_;
-    fuzz::hostile_producer hostile_;
+    const message_geometry layout_;
+    message_slot& peer_;
+    std::vector<fuzz::hostile_producer> hostile_;
     std::optional<channel_core> core_;
     message received_;
     bool failed_ = false;
-
-    ring_input reader_words_{};
-    std::optional<ring_consumer> reader_;
+    std::array<honest_lane, message_max_lanes> reader_;
     static constexpr std::array<std::byte, 4096> payload_{};
 };
 
@@ -241,8 +370,10 @@ private:
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     static fuzz::scripted_endpoint small(ring_slot_bytes(512));
     static fuzz::scripted_endpoint page(4096);
+    static fuzz::scripted_endpoint urgent(8192);
     fuzz::input in(data, size);
-    play story(in, in.chance() ? page : small);
+    const std::uint8_t which = in.byte() % 3;
+    play story(in, which == 0 ? page : which == 1 ? small : urgent);
     story.run();
     return 0;
 }

@@ -39,7 +39,7 @@ public:
           capacity_(capacity),
           written_(*reinterpret_cast<ring_slot*>(on.pages.written())),
           own_(*on.own),
-          hostile_(written_, capacity),
+          hostile_(written_.output, ring_data(static_cast<void*>(&written_)), capacity),
           data_(ring_data(static_cast<const void*>(on.pages.seen()))),
           head_(start),
           published_(start),

@@ -64,7 +64,7 @@ public:
         while (!in_.empty() && refusals_ < 1) {
             const std::uint8_t op = in_.byte();
             if (op < 96) {
-                fuzz::move_consumer(in_, peer_, own_.output.tail, capacity_);
+                fuzz::move_consumer(in_, peer_.input, own_.output.tail, capacity_);
                 continue;
             }
             switch (op % 8) {

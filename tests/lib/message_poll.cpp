@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: MIT
+// Channels in an event loop: level-triggered epoll on fd(), and nothing but tries.
+#include <sys/epoll.h>
+
+#include <chrono>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "lib/lib_support.hpp"
+#include "support/catch.hpp"
+#include "support/process.hpp"
+
+using namespace ipcdoor;
+using namespace ipcdoor::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+class event_loop {
+public:
+    explicit event_loop(int fd) : epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
+        REQUIRE(epoll_.get() >= 0);
+        epoll_event wanted{};
+        wanted.events = EPOLLIN;
+        REQUIRE(::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &wanted) == 0);
+    }
+    // Whether fd became ready.
+    bool wait(int timeout_ms) {
+        epoll_event event{};
+        const int ready = ::epoll_wait(epoll_.get(), &event, 1, timeout_ms);
+        REQUIRE(ready >= 0);
+        return ready == 1;
+    }
+
+private:
+    unique_fd epoll_;
+};
+
+constexpr int soon_ms = 60'000;
+
+}  // namespace
+
+TEST_CASE("after a try in vain, epoll tells of the next message, once for all of them",
+          "[message][poll]") {
+    auto ends = channel_pair();
+    auto& server = ends.first;
+    auto& client = ends.second;
+    event_loop loop(server.fd());
+    CHECK_FALSE(server.try_receive());
+    for (int round = 0; round < 5; ++round) {
+        CHECK_FALSE(loop.wait(0));
+        const auto before = client.stats().doorbells;
+        client.send("one", soon);
+        client.send("two", soon);
+        client.send("three", soon);
+        CHECK(client.stats().doorbells == before + 1);
+        REQUIRE(loop.wait(soon_ms));
+        CHECK(server.try_receive().value().text() == "one");
+        // Level-triggered: there is more.
+        CHECK(loop.wait(0));
+        CHECK(server.try_receive().value().text() == "two");
+        CHECK(server.try_receive().value().text() == "three");
+        CHECK_FALSE(server.try_receive());
+    }
+}
+
+TEST_CASE("after a try in vain, epoll tells of room, and then of nothing", "[message][poll]") {
+    auto ends = channel_pair();
+    auto& server = ends.first;
+    auto& client = ends.second;
+    event_loop loop(client.fd());
+    client.send("0", soon);
+    CHECK_FALSE(client.try_receive());
+    for (int round = 0; round < 5; ++round) {
+        std::uint64_t sent = 0;
+        while (client.try_send(pattern(sent, 500))) ++sent;
+        CHECK_FALSE(loop.wait(0));
+        for (std::uint64_t i = 0; i < sent; ++i) server.receive(soon);
+        REQUIRE(loop.wait(soon_ms));
+        CHECK(client.try_send("room"));
+        CHECK_FALSE(loop.wait(0));
+        while (server.try_receive()) {
+        }
+    }
+}
+
+TEST_CASE("an event loop serves a channel with no more wake-ups than there is to do",
+          "[message][poll]") {
+    auto ends = channel_pair();
+    auto& server = ends.first;
+    auto& client = ends.second;
+    const std::uint64_t count = scaled(5'000);
+    std::thread caller([&, &to = client] {
+        for (std::uint64_t i = 0; i < count; ++i)
+            if (to.call(i, soon).as<std::uint64_t>() != i + 1) std::abort();
+        to.send("stop", {.priority = 3}, soon);
+    });
+    event_loop loop(server.fd());
+    std::uint64_t wakeups = 0;
+    for (bool going = true; going;) {
+        while (const auto request = server.try_receive()) {
+            if (!request->is_request()) {
+                going = false;
+                break;
+            }
+            server.reply(*request, request->as<std::uint64_t>() + 1, soon);
+        }
+        if (!going) break;
+        REQUIRE(loop.wait(soon_ms));
+        ++wakeups;
+    }
+    caller.join();
+    // One for each request, the greeting and the last; a loop that spins has many more.
+    CHECK(wakeups <= count + 10);
+}
+
+TEST_CASE("epoll tells of the peer's death", "[message][poll][death][fork]") {
+    service local;
+    child peer([&] {
+        channel to(local.connect());
+        to.send("last words", soon);
+        (void)to.receive(soon);
+        return 0;
+    });
+    channel from(local.accept());
+    event_loop loop(from.fd());
+    while (!from.try_receive()) REQUIRE(loop.wait(soon_ms));
+    peer.kill();
+    CHECK(peer.wait().signaled(9));
+    int error = 0;
+    while (error == 0) {
+        REQUIRE(loop.wait(soon_ms));
+        error = error_of([&] { (void)from.try_receive(); });
+    }
+    CHECK(error == EPIPE);
+}

@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: MIT
+//
+// The sending half of a channel: one ring for each priority, any number of threads.
+//
+// A lane's mutex guards its ring. Who must keep the ring without the mutex (it sleeps
+// for room, sends a message in parts, or fills a loan) has the lane's turn (busy), and
+// the others queue for it. Lanes are independent.
+//
+// A message longer than a record goes in parts, each with its doorbell, so the receiver
+// empties the ring while it is filled. Where the deadline comes amid them, the lane is
+// torn: whoever sends next says so first.
+//
+// The receiver arms a lane only once it has seen a record on it, so the first one rings
+// whatever is armed.
+#ifndef IPCDOOR_DETAIL_CHANNEL_SENDER_HPP
+#define IPCDOOR_DETAIL_CHANNEL_SENDER_HPP
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+
+#include <ipcdoor/detail/channel_link.hpp>
+#include <ipcdoor/detail/wait_until.hpp>
+#include <ipcdoor/error.hpp>
+#include <ipcdoor/ring.hpp>
+
+namespace ipcdoor::detail {
+
+class channel_sender {
+public:
+    // What is sent, without its bytes.
+    struct envelope {
+        record_type type = record_type::message;
+        std::uint64_t id = 0;  // of requests and replies
+        unsigned lane = 0;
+
+        std::size_t prefix_bytes() const noexcept {
+            return type == record_type::message ? 0 : record_id_bytes;
+        }
+    };
+
+    explicit channel_sender(channel_link& link) : link_(link) {
+        for (unsigned i = 0; i < link.geometry().lanes; ++i) {
+            lanes_[i].ring.emplace(link.mine(i).output, link.my_data(i),
+                                   link.geometry().capacity[i], link.theirs(i).input);
+        }
+    }
+    channel_sender(const channel_sender&) = delete;
+    channel_sender& operator=(const channel_sender&) = delete;
+
+    // The longest message of a lane that takes one record: what can be loaned, and
+    // sent without blocking.
+    std::size_t max_record_bytes(unsigned lane) const noexcept {
+        return ring_max_payload(link_.geometry().capacity[lane]) - record_id_bytes;
+    }
+
+    void check_lane(unsigned priority) const {
+        if (priority >= message_max_lanes)
+            throw_error(EINVAL, "channel: priorities are 0 to 3, not " + std::to_string(priority));
+        if (priority >= link_.geometry().lanes) {
+            throw_error(EINVAL,
+                        "channel: the slots of this connection are too small for priorities; "
+                        "listen with slots of at least two pages");
+        }
+    }
+
+    // Sends `bytes`, the peer's greeting has been seen. `owed`: the peer sleeps for
+    // it, the caller rings data_vector. False (only where not `block`): there is no
+    // room now, and the lane is left armed.
+    bool put(const envelope& what, std::span<const std::byte> bytes, std::uint64_t deadline_ns,
+             bool block, bool& owed) {
+        check(what.lane, bytes.size());
+        const std::size_t prefix = what.prefix_bytes();
+        lane_state& out = lanes_[what.lane];
+        const bool whole = bytes.size() <= max_record_bytes(what.lane);
+        if (!whole && !block) {
+            throw_error(EMSGSIZE, "channel: a message of " + std::to_string(bytes.size()) +
+                                      " bytes goes in parts, which takes a send() that may block; "
+                                      "at most " +
+                                      std::to_string(max_record_bytes(what.lane)) +
+                                      " can be tried");
+        }
+        std::unique_lock lock(out.mutex);
+        if (!await_turn(out, lock, deadline_ns, block)) return false;
+        if (!mend(out, what.lane, lock, deadline_ns, block)) return false;
+        if (!whole) {
+            put_parts(what, bytes, lock, deadline_ns, owed);
+            return true;
+        }
+        std::byte* const to = room(out, what.lane, lock, prefix + bytes.size(), deadline_ns, block);
+        if (to == nullptr) return false;
+        if (prefix != 0) std::memcpy(to, &what.id, prefix);
+        if (!bytes.empty()) std::memcpy(to + prefix, bytes.data(), bytes.size());
+        owed = publish(out, prefix + bytes.size(), what.type, 0);
+        if (out.queue != 0) out.turn.notify_one();
+        return true;
+    }
+
+    // ---- loans: the turn is kept from begin_loan() to publish_loan() or cancel_loan() ----
+
+    // Memory of `bytes` in the ring; nullptr (only where not `block`) as for put().
+    std::byte* begin_loan(const envelope& what, std::size_t bytes, std::uint64_t deadline_ns,
+                          bool block) {
+        check(what.lane, bytes);
+        if (bytes > max_record_bytes(what.lane)) {
+            throw_error(EMSGSIZE, "channel: a loan of " + std::to_string(bytes) +
+                                      " bytes is larger than the " +
+                                      std::to_string(max_record_bytes(what.lane)) +
+                                      " that lie in one piece; listen with larger slots");
+        }
+        const std::size_t prefix = what.prefix_bytes();
+        lane_state& out = lanes_[what.lane];
+        std::unique_lock lock(out.mutex);
+        if (!await_turn(out, lock, deadline_ns, block)) return nullptr;
+        if (!mend(out, what.lane, lock, deadline_ns, block)) return nullptr;
+        std::byte* const to = room(out, what.lane, lock, prefix + bytes, deadline_ns, block);
+        if (to == nullptr) return nullptr;
+        if (prefix != 0) std::memcpy(to, &what.id, prefix);
+        out.busy = true;
+        return to + prefix;
+    }
+
+    // True: ring data_vector.
+    [[nodiscard]] bool publish_loan(const envelope& what, std::size_t bytes) {
+        lane_state& out = lanes_[what.lane];
+        const std::lock_guard lock(out.mutex);
+        const bool owed = publish(out, what.prefix_bytes() + bytes, what.type, 0);
+        end_turn(out);
+        return owed;
+    }
+
+    void cancel_loan(unsigned on_lane) noexcept {
+        lane_state& out = lanes_[on_lane];
+        const std::lock_guard lock(out.mutex);
+        end_turn(out);
+    }
+
+    // After a failure: nobody may go on waiting.
+    void wake_all() {
+        for (unsigned i = 0; i < link_.geometry().lanes; ++i) {
+            {
+                const std::lock_guard lock(lanes_[i].mutex);
+                lanes_[i].turn.notify_all();
+            }
+            link_.ring_own(space_vector(i));
+        }
+    }
+
+private:
+    struct lane_state {
+        std::mutex mutex;
+        std::condition_variable turn;
+        std::optional<ring_producer> ring;  // mutex, or whoever set busy
+        bool busy = false;                  // mutex
+        unsigned queue = 0;                 // mutex: threads on turn
+        bool used = false;                  // mutex: a record was published
+        bool torn = false;                  // mutex: the last message is not complete
+        bool polled = false;                // mutex: left armed by one that does not block
+    };
+
+    // The turn of a lane, for as long as this lives; made and ended with its mutex held.
+    class turn_holder {
+    public:
+        turn_holder(channel_sender& sender, lane_state& out) : sender_(sender), out_(out) {
+            out_.busy = true;
+        }
+        ~turn_holder() { sender_.end_turn(out_); }
+        turn_holder(const turn_holder&) = delete;
+        turn_holder& operator=(const turn_holder&) = delete;
+
+    private:
+        channel_sender& sender_;
+        lane_state& out_;
+    };
+
+    void end_turn(lane_state& out) noexcept {
+        out.busy = false;
+        out.turn.notify_one();
+    }
+
+    void check(unsigned on_lane, std::size_t bytes) {
+        check_lane(on_lane);
+        if (bytes > link_.peer_max_message_bytes()) {
+            throw_error(EMSGSIZE, "channel: a message of " + std::to_string(bytes) +
+                                      " bytes is larger than the " +
+                                      std::to_string(link_.peer_max_message_bytes()) +
+                                      " that the peer receives; open its channel with a larger "
+                                      "max_message_bytes");
+        }
+        if (link_.dead()) link_.throw_dead();
+    }
+
+    bool await_turn(lane_state& out, std::unique_lock<std::mutex>& lock, std::uint64_t deadline_ns,
+                    bool block) {
+        while (out.busy) {
+            if (!block) return false;
+            ++out.queue;
+            const bool woken = wait_until(out.turn, lock, deadline_ns);
+            --out.queue;
+            link_.check_failed();
+            if (!woken && out.busy) channel_link::throw_timeout("room in the ring");
+        }
+        return true;
+    }
+
+    // Closes the record that was reserved. True: the peer sleeps for it.
+    bool publish(lane_state& out, std::size_t bytes, record_type type, std::uint16_t flags) {
+        out.ring->commit(bytes, static_cast<std::uint16_t>(type), flags);
+        const bool armed = out.ring->publish();
+        return !std::exchange(out.used, true) || armed;
+    }
+
+    // Tells the peer that the message before this one will not be completed.
+    bool mend(lane_state& out, unsigned index, std::unique_lock<std::mutex>& lock,
+              std::uint64_t deadline_ns, bool block) {
+        if (!out.torn) return true;
+        if (room(out, index, lock, 0, deadline_ns, block) == nullptr) return false;
+        if (publish(out, 0, record_type::abort, 0)) link_.ring_for_data();
+        out.torn = false;
+        return true;
+    }
+
+    void put_parts(const envelope& what, std::span<const std::byte> bytes,
+                   std::unique_lock<std::mutex>& lock, std::uint64_t deadline_ns, bool& owed) {
+        lane_state& out = lanes_[what.lane];
+        const turn_holder turn(*this, out);
+        // A quarter of the ring: filled here while another one is emptied there.
+        const std::size_t part_bytes =
+            static_cast<std::size_t>(out.ring->capacity() / 4) - ring_record_header_bytes;
+        const std::uint64_t total = bytes.size();
+        bool first = true;
+        while (!bytes.empty()) {
+            const std::size_t prefix = first ? what.prefix_bytes() + sizeof total : 0;
+            const std::size_t now = std::min(bytes.size(), part_bytes - prefix);
+            std::byte* to = room(out, what.lane, lock, prefix + now, deadline_ns, true);
+            if (first) {
+                if (what.prefix_bytes() != 0) std::memcpy(to, &what.id, record_id_bytes);
+                std::memcpy(to + what.prefix_bytes(), &total, sizeof total);
+            }
+            std::memcpy(to + prefix, bytes.data(), now);
+            bytes = bytes.subspan(now);
+            owed = publish(out, prefix + now, first ? what.type : record_type::part,
+                           bytes.empty() ? 0 : record_more);
+            out.torn = !bytes.empty();
+            if (owed && !bytes.empty()) link_.ring_for_data();
+            first = false;
+        }
+    }
+
+    // Memory for a record of `bytes`; nullptr (only where not `block`): there is none.
+    std::byte* room(lane_state& out, unsigned index, std::unique_lock<std::mutex>& lock,
+                    std::size_t bytes, std::uint64_t deadline_ns, bool block) {
+        const std::uint64_t mask = vector_bit(space_vector(index));
+        if (std::exchange(out.polled, false)) {
+            // Its ring has come, or will be looked for anew.
+            note(link_.wait(mask, 0));
+        }
+        if (std::byte* const to = out.ring->reserve(bytes)) return to;
+        if (!block) {
+            note(link_.wait(mask, 0));
+            if (link_.dead()) link_.throw_dead();
+            if (!out.ring->arm(bytes)) return out.ring->reserve(bytes);
+            out.polled = true;
+            return nullptr;
+        }
+        return await_room(out, mask, lock, bytes, deadline_ns);
+    }
+
+    // Of a wait that only looked.
+    void note(int waited) {
+        if (waited == -EPIPE)
+            link_.note_death();
+        else if (waited != -ETIMEDOUT)
+            throw_if(waited);
+    }
+
+    std::byte* await_room(lane_state& out, std::uint64_t mask, std::unique_lock<std::mutex>& lock,
+                          std::size_t bytes, std::uint64_t deadline_ns) {
+        const bool had_turn = std::exchange(out.busy, true);
+        struct turn_end {
+            channel_sender& sender;
+            lane_state& out;
+            bool keep;
+            ~turn_end() {
+                if (!keep) sender.end_turn(out);
+            }
+        };
+        const turn_end turn{*this, out, had_turn};
+        while (out.ring->arm(bytes)) {
+            lock.unlock();
+            const int waited = link_.wait(mask, deadline_ns);
+            lock.lock();
+            link_.check_failed();
+            if (waited == 0) continue;
+            out.ring->disarm();
+            if (waited == -EPIPE) link_.throw_dead();
+            if (waited != -ETIMEDOUT) throw_if(waited);
+            // The last room may have come with the deadline.
+            if (std::byte* const to = out.ring->reserve(bytes)) return to;
+            channel_link::throw_timeout("room in the ring");
+        }
+        return out.ring->reserve(bytes);
+    }
+
+    channel_link& link_;
+    std::array<lane_state, message_max_lanes> lanes_;
+};
+
+}  // namespace ipcdoor::detail
+
+#endif  // IPCDOOR_DETAIL_CHANNEL_SENDER_HPP
