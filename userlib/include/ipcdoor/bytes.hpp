@@ -96,6 +96,9 @@ public:
     // True where the sender waits in call() for channel::reply() to this.
     bool is_request() const noexcept { return request_ != 0; }
 
+    // Of a request: its number on its channel, 0 for what is none.
+    std::uint64_t request_id() const noexcept { return request_; }
+
     // What the sender gave it, 0 to 3; a reply has its request's.
     unsigned priority() const noexcept { return priority_; }
 

@@ -8,8 +8,10 @@
 #include <ipcdoor/endpoint.hpp>
 #include <ipcdoor/error.hpp>
 #include <ipcdoor/listener.hpp>
+#include <ipcdoor/mailbox.hpp>
 #include <ipcdoor/message.hpp>
 #include <ipcdoor/ring.hpp>
+#include <ipcdoor/rpc.hpp>
 #include <ipcdoor/signal.hpp>
 
 #endif  // IPCDOOR_IPCDOOR_HPP

@@ -252,6 +252,9 @@ public:
     // Whether get() returns, or throws, at once.
     bool ready() const noexcept { return call_->done.load(std::memory_order_acquire); }
 
+    // The request's number on its channel: its message::request_id() there.
+    std::uint64_t id() const noexcept { return call_->id; }
+
     // Waits for the reply, which is here only once. At the deadline it can be waited for
     // again.
     message get(deadline until = {}) {
@@ -398,13 +401,17 @@ public:
     }
     message call(const bytes_view& request, const send_options& options, deadline until = {}) {
         message reply;
-        core_->call(options.priority, request.bytes(), reply, until.ns());
+        call(request, options, reply, until);
         return reply;
     }
 
     // The same, reusing the memory of `into`.
     void call(const bytes_view& request, message& into, deadline until = {}) {
-        core_->call(0, request.bytes(), into, until.ns());
+        call(request, send_options{}, into, until);
+    }
+    void call(const bytes_view& request, const send_options& options, message& into,
+              deadline until = {}) {
+        core_->call(options.priority, request.bytes(), into, until.ns());
     }
 
     // The same with a request of loan_request().
@@ -445,6 +452,10 @@ public:
     }
 
     // ---- the rest ----
+
+    // The priority of what try_receive() would take next; -1 where there is nothing, or
+    // where another thread receives. A guess: more urgent ones may come.
+    int next_priority() { return core_->receiver().next_priority(); }
 
     // For poll and epoll, see above. Stays the channel's.
     int fd() const { return endpoint_->fd(); }

@@ -207,6 +207,20 @@ public:
         }
     }
 
+    // Of what a receiver would get now; -1: nothing.
+    int next_priority() {
+        const std::lock_guard lock(mutex_);
+        for (int i = message_max_lanes - 1; i >= 0; --i)
+            if (!inbox_[static_cast<unsigned>(i)].empty()) return i;
+        if (leading_) return -1;
+        try {
+            const auto record = next();
+            return record ? static_cast<int>(record->lane) : -1;
+        } catch (const error&) {
+            return message_max_lanes;  // whoever receives finds out
+        }
+    }
+
     // Gives a record back that was read in place.
     void let_go(const held_record& held) noexcept {
         bool ring = false;

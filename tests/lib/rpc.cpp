@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: MIT
+// Remote calls: types, errors, deadlines, cancelling, pools, and servers that die.
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <tuple>
+#include <vector>
+
+#include <ipcdoor/rpc.hpp>
+
+#include "lib/lib_support.hpp"
+#include "support/catch.hpp"
+#include "support/process.hpp"
+
+using namespace ipcdoor;
+using namespace ipcdoor::test;
+using namespace std::chrono_literals;
+using namespace std::string_view_literals;
+
+namespace {
+
+mailbox_options here() {
+    mailbox_options options;
+    options.source = source();
+    return options;
+}
+
+// A server of the back end under test, served by `threads`.
+struct office {
+    explicit office(unsigned workers = 1)
+        : name(unique_name()), at(test_door()), served(at, name, here()), threads(workers) {}
+    ~office() {
+        served.stop();
+        for (auto& thread : pool) thread.join();
+    }
+    void open() {
+        for (unsigned i = 0; i < threads; ++i) pool.emplace_back([this] { served.serve(); });
+    }
+    rpc::client client(const rpc::client_options& options = {}) {
+        return rpc::client(at, name, soon, options);
+    }
+
+    std::string name;
+    door at;
+    rpc::server served;
+    unsigned threads;
+    std::vector<std::thread> pool;
+};
+
+struct position {
+    int x;
+    double y;
+};
+struct order {
+    std::string what;
+    std::vector<position> where;
+    std::optional<std::map<std::string, std::uint64_t>> prices;
+    std::tuple<bool, std::array<short, 3>> rest;
+};
+
+// The code and text of an rpc::failure.
+std::pair<int, std::string> failure_of(const std::function<void()>& operation) {
+    try {
+        operation();
+    } catch (const rpc::failure& wrong) {
+        return {wrong.code(), wrong.what()};
+    }
+    return {0, ""};
+}
+
+std::string text_of(const std::function<void()>& operation) {
+    try {
+        operation();
+    } catch (const error& wrong) {
+        return wrong.what();
+    }
+    return "";
+}
+
+}  // namespace
+
+TEST_CASE("functions are called with their types, as if they were local", "[rpc]") {
+    office calc;
+    int touched = 0;
+    calc.served.bind("add", [](int a, int b) { return a + b; });
+    calc.served.bind("touch", [&] { ++touched; });
+    calc.served.bind("join",
+                     [](std::string_view a, const std::string& b) { return std::string(a) + b; });
+    calc.served.bind("sum", [](const std::vector<double>& all) {
+        double sum = 0;
+        for (const double one : all) sum += one;
+        return sum;
+    });
+    calc.served.bind("echo", [](const order& one) { return one; });
+    calc.served.bind("count", [](std::span<const std::byte> bytes) {
+        return static_cast<std::uint64_t>(bytes.size());
+    });
+    calc.open();
+    rpc::client client = calc.client();
+    CHECK(client.call<int>("add", 2, 3) == 5);
+    client.call<void>("touch");
+    CHECK(touched == 1);
+    CHECK(client.call<std::string>("join", std::string("a\0b", 3), std::string_view("c")) ==
+          std::string("a\0bc", 4));
+    CHECK(client.call<double>("sum", std::vector<double>{0.5, 1, 2}) == 3.5);
+    CHECK(client.call<double>("sum", std::vector<double>{}) == 0);
+    const order one{"tea", {{1, 2.5}, {3, 4}}, {{{"pot", 7}}}, {true, {1, 2, 3}}};
+    const auto same = client.call<order>("echo", one);
+    CHECK(same.what == "tea");
+    CHECK(same.where[1].y == 4);
+    CHECK(same.prices->at("pot") == 7);
+    CHECK(std::get<1>(same.rest)[2] == 3);
+    // Longer than a record, both ways.
+    const std::string large = pattern(1, 300'000);
+    CHECK(client.call<std::string>("join", large, large) == large + large);
+    CHECK(client.call<std::uint64_t>("count", std::as_bytes(std::span(large))) == large.size());
+    CHECK(calc.served.stats().failed == 0);
+}
+
+TEST_CASE("unknown methods and other signatures are refused with both", "[rpc]") {
+    office calc;
+    calc.served.bind("add", [](int a, int b) { return a + b; });
+    CHECK(error_of([&] { calc.served.bind("add", [](int a) { return a; }); }) == EEXIST);
+    calc.open();
+    rpc::client client = calc.client();
+    CHECK(error_of([&] { client.call<int>("subtract", 2, 3); }) == ENOSYS);
+    CHECK(error_of([&] { client.call<int>("add", 2); }) == EINVAL);
+    CHECK(error_of([&] { client.call<long>("add", 2, 3); }) == EINVAL);
+    CHECK(error_of([&] { client.call<int>("add", 2, 3U); }) == EINVAL);
+    const std::string text = text_of([&] { client.call<int>("add", 2, "x"sv); });
+    CHECK(text.find("i32,i32->i32") != std::string::npos);
+    CHECK(text.find("i32,str->i32") != std::string::npos);
+    CHECK(client.call<int>("add", 2, 3) == 5);
+    CHECK(calc.served.stats().failed == 5);
+}
+
+TEST_CASE("what a handler throws arrives at its caller", "[rpc]") {
+    office calc;
+    calc.served.bind("fail", [](int code) { throw rpc::failure(code, "as you wish"); });
+    calc.served.bind("throw", [] { throw std::runtime_error("of the standard library"); });
+    calc.served.bind("odd", [] { throw 7; });
+    calc.served.bind("error", [] { throw error(EACCES, "not for you"); });
+    calc.open();
+    rpc::client client = calc.client();
+    CHECK(failure_of([&] { client.call<void>("fail", 42); }) ==
+          std::pair(42, std::string("as you wish")));
+    CHECK(failure_of([&] { client.call<void>("throw"); }) ==
+          std::pair(int{rpc::failure::uncaught}, std::string("of the standard library")));
+    CHECK(failure_of([&] { client.call<void>("odd"); }).first == rpc::failure::uncaught);
+    CHECK(error_of([&] { client.call<void>("error"); }) == EACCES);
+    CHECK(failure_of([&] { client.call<void>("fail", 1); }).first == 1);
+}
+
+TEST_CASE("malformed calls are answered with an error", "[rpc][hostile]") {
+    office calc;
+    calc.served.bind("text", [](const std::string& text) { return text; });
+    calc.open();
+    channel raw(calc.at.connect(calc.name, soon));
+    const auto answer_to = [&](std::span<const std::byte> request) {
+        const message reply = raw.call(request, soon);
+        rpc::reader from(reply.bytes());
+        const auto kind = rpc::decode<std::uint32_t>(from);
+        const auto code = rpc::decode<std::int32_t>(from);
+        CHECK(kind == static_cast<std::uint32_t>(rpc::reply_kind::system));
+        return code;
+    };
+    CHECK(answer_to({}) == EBADMSG);
+    std::vector<std::byte> request(sizeof(rpc::call_header));
+    CHECK(answer_to(std::span(request).first(23)) == EBADMSG);
+    CHECK(answer_to(request) == ENOSYS);
+    const rpc::call_header header{rpc::hash("text"), rpc::hash("str->str"), IPCDOOR_NO_DEADLINE};
+    std::memcpy(request.data(), &header, sizeof header);
+    CHECK(answer_to(request) == EBADMSG);
+    request.resize(sizeof header + 4, std::byte{0xff});
+    CHECK(answer_to(request) == EBADMSG);
+    request.assign(sizeof header + 5, std::byte{0});
+    std::memcpy(request.data(), &header, sizeof header);
+    CHECK(answer_to(request) == EBADMSG);  // one byte is left over
+    // What is neither a call nor a cancel ends the connection, and no other one.
+    raw.send("nonsense!", soon);
+    CHECK(error_of([&] { raw.receive(soon); }) == EPIPE);
+    CHECK(calc.client().call<std::string>("text", "still there"sv) == "still there");
+}
+
+TEST_CASE("deadlines travel with the call", "[rpc]") {
+    office calc;
+    std::atomic<int> begun{0};
+    calc.served.bind("sleep", [&](rpc::context& about) {
+        ++begun;
+        while (!about.cancelled()) std::this_thread::sleep_for(1ms);
+    });
+    calc.served.bind("left", [](rpc::context& about) { return about.until().ns(); });
+    calc.open();
+    rpc::client client = calc.client();
+    const std::uint64_t at = ipcdoor_deadline_ns(50'000'000'000);
+    CHECK(client.call_until<std::uint64_t>(deadline::at_ns(at), "left") == at);
+    CHECK(error_of([&] { client.call_until<void>(30ms, "sleep"); }) == ETIMEDOUT);
+    CHECK(begun == 1);
+    // One that waits behind a sleeper until its own deadline is over is not begun.
+    rpc::pending<void> first = client.start_until<void>(60ms, "sleep");
+    rpc::pending<void> second = client.start_until<void>(20ms, "sleep");
+    CHECK(error_of([&] { second.get(soon); }) == ETIMEDOUT);
+    CHECK(begun == 2);
+    CHECK(calc.served.stats().expired == 1);
+    first.get(soon);
+}
+
+TEST_CASE("a call can be cancelled, and a client that leaves cancels all of its", "[rpc]") {
+    office calc(2);
+    std::atomic<int> begun{0};
+    std::atomic<int> ended{0};
+    calc.served.bind("sleep", [&](rpc::context& about) {
+        ++begun;
+        while (!about.cancelled()) std::this_thread::sleep_for(1ms);
+        ++ended;
+        return 7;
+    });
+    calc.open();
+    {
+        rpc::client client = calc.client();
+        rpc::pending<int> call = client.start_until<int>(soon, "sleep");
+        while (begun == 0) std::this_thread::sleep_for(1ms);
+        CHECK(client.cancel(call));
+        CHECK(call.get(soon) == 7);
+        CHECK(client.cancel(call));  // it is over
+        CHECK(calc.served.stats().cancelled == 1);
+        (void)client.start_until<int>(soon, "sleep");
+        while (begun == 1) std::this_thread::sleep_for(1ms);
+    }
+    while (ended != 2) std::this_thread::sleep_for(1ms);
+}
+
+TEST_CASE("a handler knows who calls", "[rpc][fork]") {
+    office calc;
+    calc.served.bind("who", [](rpc::context& about) { return about.caller().pid; });
+    calc.open();
+    child peer([&] {
+        door own = test_door();
+        rpc::client client(own, calc.name, soon);
+        return client.call<std::int32_t>("who") == ::getpid() ? 0 : 1;
+    });
+    CHECK(peer.wait().exited());
+}
+
+TEST_CASE("a pool of threads answers many clients with many calls under way", "[rpc]") {
+    office calc(3);
+    calc.served.bind("twice", [](std::uint64_t number) { return 2 * number; });
+    calc.open();
+    constexpr std::uint64_t clients = 4;
+    const std::uint64_t each = 10 + scaled(2000);
+    std::atomic<std::uint64_t> wrong{0};
+    std::vector<std::thread> threads;
+    for (std::uint64_t c = 0; c < clients; ++c) {
+        threads.emplace_back([&, c] {
+            door own = test_door();
+            rpc::client client(own, calc.name, soon);
+            std::vector<rpc::pending<std::uint64_t>> calls;
+            for (std::uint64_t i = 0; i < each; ++i) {
+                calls.push_back(client.start<std::uint64_t>("twice", c * each + i));
+                if (calls.size() < 50 && i + 1 < each) continue;
+                for (std::uint64_t at = 0; at < calls.size(); ++at)
+                    if (calls[at].get() != 2 * (c * each + i + 1 - calls.size() + at)) ++wrong;
+                calls.clear();
+            }
+        });
+    }
+    for (auto& thread : threads) thread.join();
+    CHECK(wrong == 0);
+    CHECK(calc.served.stats().calls == clients * each);
+}
+
+TEST_CASE("a server that dies fails its calls at once, and can come back", "[rpc][death][fork]") {
+    const std::string name = unique_name();
+    std::unique_ptr<child> process;
+    const auto start = [&] {
+        process = std::make_unique<child>([&] {
+            door own = test_door();
+            rpc::server served(own, name, here());
+            served.bind("pid", [] { return static_cast<std::int32_t>(::getpid()); });
+            served.bind("hang", [](rpc::context& about) {
+                while (!about.cancelled()) std::this_thread::sleep_for(1ms);
+            });
+            served.serve();
+            return 0;
+        });
+    };
+    const auto connect = [&] {
+        door own = test_door();
+        for (int tries = 0;; ++tries) {
+            try {
+                return rpc::client(own, name, soon);
+            } catch (const error& wrong) {
+                if (tries > 5000) throw;
+                std::this_thread::sleep_for(10ms);
+            }
+        }
+    };
+    start();
+    rpc::client client = connect();
+    CHECK(client.call<std::int32_t>("pid") == process->pid());
+    rpc::pending<void> hanging = client.start_until<void>(soon, "hang");
+    std::thread killer([&] {
+        std::this_thread::sleep_for(30ms);
+        process->kill();
+    });
+    CHECK(error_of([&] { client.call_until<void>(soon, "hang"); }) == EPIPE);
+    killer.join();
+    CHECK(error_of([&] { hanging.get(); }) == EPIPE);
+    CHECK(process->wait().signaled(9));
+    CHECK(error_of([&] { client.call<std::int32_t>("pid"); }) == EPIPE);
+    start();
+    rpc::client again = connect();
+    CHECK(again.call<std::int32_t>("pid") == process->pid());
+    process->kill();
+    CHECK(process->wait().signaled(9));
+}
