@@ -100,6 +100,8 @@ std::string unique_name() {
     return "test-" + std::to_string(::getpid()) + "-" + std::to_string(++number);
 }
 
+door test_door() { return door(uri()); }
+
 service::service(std::uint64_t slot_bytes) : name_(unique_name()), door_(open_door()) {
     ipcdoor_listen_options options{};
     options.size = sizeof options;

@@ -18,6 +18,7 @@
 
 #include <ipcdoor.h>
 
+#include <ipcdoor/door.hpp>
 #include <ipcdoor/endpoint.hpp>
 #include <ipcdoor/message.hpp>
 
@@ -30,6 +31,8 @@ bool on_soft();
 std::uint32_t source();  // IPCDOOR_SOURCE_*
 std::uint64_t scaled(std::uint64_t iterations);
 std::string unique_name();
+// Of the back end under test, in any process.
+door test_door();
 
 // A listening name, and connections to it. Made before fork(), the child
 // connects by connect().

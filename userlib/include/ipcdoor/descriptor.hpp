@@ -16,14 +16,18 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <exception>
 #include <limits>
 #include <memory>
+#include <new>
 #include <span>
 #include <string>
+#include <system_error>
 #include <utility>
 
 #include <ipcdoor.h>
@@ -136,35 +140,76 @@ std::uint64_t copy_from_fd(int fd, Writer& to, deadline until = {}) {
 
 // ---- stdio ------------------------------------------------------------------
 
+// The two halves of a stream socket. One FILE for both would have to be told of each
+// change between reading and writing.
+struct socket_files {
+    std::FILE* in;
+    std::FILE* out;
+};
+
 namespace detail {
 
-// The end behind a FILE, whose functions must not throw.
+// The end behind one FILE or two, whose functions must not throw.
 template <class End>
-class stdio_cookie {
+class stdio_end {
 public:
-    explicit stdio_cookie(End&& end) : end_(std::move(end)) {}
+    explicit stdio_end(End&& end) : end_(std::move(end)) {}
+    ~stdio_end() {
+        if (cut_short_) end_.abort();
+    }
+    stdio_end(const stdio_end&) = delete;
+    stdio_end& operator=(const stdio_end&) = delete;
 
-    static ssize_t read(void* cookie, char* to, std::size_t bytes) {
-        return guarded(-1, [&] {
-            return self(cookie).end_.read({reinterpret_cast<std::byte*>(to), bytes});
-        });
+    static std::FILE* open_in(std::shared_ptr<stdio_end> shared) {
+        return open(std::move(shared), "r", {read, nullptr, nullptr, close_in});
     }
-    static ssize_t write(void* cookie, const char* from, std::size_t bytes) {
-        const ssize_t written = guarded(0, [&] {
-            self(cookie).end_.write(std::span(from, bytes));
-            return bytes;
-        });
-        if (written == 0 && bytes != 0) self(cookie).cut_short_ = true;
-        return written;
-    }
-    static int close(void* cookie) {
-        const std::unique_ptr<stdio_cookie> last(&self(cookie));
-        if (last->cut_short_) last->end_.abort();
-        return 0;
+    static std::FILE* open_out(std::shared_ptr<stdio_end> shared) {
+        return open(std::move(shared), "w", {nullptr, write, nullptr, close_out});
     }
 
 private:
-    static stdio_cookie& self(void* cookie) { return *static_cast<stdio_cookie*>(cookie); }
+    using cookie = std::shared_ptr<stdio_end>;
+
+    static std::FILE* open(cookie shared, const char* mode, cookie_io_functions_t functions) {
+        auto owned = std::make_unique<cookie>(std::move(shared));
+        std::FILE* const file = ::fopencookie(owned.get(), mode, functions);
+        if (file == nullptr) throw_error(ENOMEM, "fopencookie: no memory for a FILE");
+        static_cast<void>(owned.release());
+        return file;
+    }
+
+    static stdio_end& self(void* from) { return **static_cast<cookie*>(from); }
+
+    static ssize_t read(void* from, char* to, std::size_t bytes) {
+        return guarded(-1, [&] {
+            return self(from).end_.read({reinterpret_cast<std::byte*>(to), bytes});
+        });
+    }
+    static ssize_t write(void* to, const char* from, std::size_t bytes) {
+        const ssize_t written = guarded(0, [&] {
+            self(to).end_.write(std::span(from, bytes));
+            return bytes;
+        });
+        if (written == 0 && bytes != 0) self(to).cut_short_ = true;
+        return written;
+    }
+    static int close_in(void* from) {
+        const std::unique_ptr<cookie> last(static_cast<cookie*>(from));
+        guarded(0, [&] {
+            (*last)->end_.shutdown_read();
+            return 0;
+        });
+        return 0;
+    }
+    static int close_out(void* to) {
+        const std::unique_ptr<cookie> last(static_cast<cookie*>(to));
+        // A write that failed: this must not look like an end.
+        guarded(0, [&] {
+            if (!(*last)->cut_short_) (*last)->end_.shutdown_write();
+            return 0;
+        });
+        return 0;
+    }
 
     template <class Call>
     static ssize_t guarded(ssize_t failed, Call call) {
@@ -179,36 +224,33 @@ private:
     }
 
     End end_;
-    bool cut_short_ = false;  // a write failed: closing must not look like an end
+    std::atomic<bool> cut_short_{false};
 };
-
-template <class End>
-std::FILE* open_stdio(End&& end, const char* mode, cookie_io_functions_t functions) {
-    auto cookie = std::make_unique<stdio_cookie<End>>(std::move(end));
-    std::FILE* const file = ::fopencookie(cookie.get(), mode, functions);
-    if (file == nullptr) throw_error(errno, "fopencookie: no memory for a FILE");
-    static_cast<void>(cookie.release());
-    return file;
-}
 
 }  // namespace detail
 
 // A FILE that owns the end: fclose() closes it, cleanly unless a write had failed. It
-// buffers as files do, so fflush() what is to be seen, and read a stream socket's
-// answer after fflush() only.
+// buffers as files do: fflush() what is to be seen.
 inline std::FILE* to_file(pipe_reader end) {
-    using cookie = detail::stdio_cookie<pipe_reader>;
-    return detail::open_stdio(std::move(end), "r", {cookie::read, nullptr, nullptr, cookie::close});
+    using owner = detail::stdio_end<pipe_reader>;
+    return owner::open_in(std::make_shared<owner>(std::move(end)));
 }
 inline std::FILE* to_file(pipe_writer end) {
-    using cookie = detail::stdio_cookie<pipe_writer>;
-    return detail::open_stdio(std::move(end), "w",
-                              {nullptr, cookie::write, nullptr, cookie::close});
+    using owner = detail::stdio_end<pipe_writer>;
+    return owner::open_out(std::make_shared<owner>(std::move(end)));
 }
-inline std::FILE* to_file(stream_socket end) {
-    using cookie = detail::stdio_cookie<stream_socket>;
-    return detail::open_stdio(std::move(end), "r+",
-                              {cookie::read, cookie::write, nullptr, cookie::close});
+
+// Each fclose() shuts its half down, and the second one closes the socket.
+inline socket_files to_files(stream_socket end) {
+    using owner = detail::stdio_end<stream_socket>;
+    const auto shared = std::make_shared<owner>(std::move(end));
+    std::FILE* const in = owner::open_in(shared);
+    try {
+        return {in, owner::open_out(shared)};
+    } catch (const std::exception&) {
+        static_cast<void>(std::fclose(in));
+        throw;
+    }
 }
 
 }  // namespace ipcdoor

@@ -102,9 +102,9 @@ public:
     // end of the stream, and then the turn is not kept.
     std::span<const std::byte> peek(std::uint64_t deadline_ns) {
         user here(*this, deadline_ns);
-        const std::uint64_t bytes = *await(deadline_ns, true);
-        if (bytes == 0) return {};
-        peeked_ = static_cast<std::size_t>(std::min(bytes, cursor_->capacity() - offset_));
+        if (*await(deadline_ns, true) == 0) return {};
+        peeked_ =
+            static_cast<std::size_t>(std::min(cursor_->look(), cursor_->capacity() - offset_));
         here.keep();
         return {link_.peer_data() + offset_, peeked_};
     }
@@ -266,13 +266,17 @@ private:
 
     template <class Parts>
     std::optional<std::size_t> read_now(const Parts& parts, std::uint64_t deadline_ns, bool block) {
-        if (parts_bytes(parts) == 0) return 0;
-        const std::optional<std::uint64_t> bytes = await(deadline_ns, block);
-        if (!bytes) return std::nullopt;
+        const std::size_t wanted = parts_bytes(parts);
+        if (wanted == 0) return 0;
+        const std::optional<std::uint64_t> some = await(deadline_ns, block);
+        if (!some) return std::nullopt;
+        if (*some == 0) return 0;
+        // Some were known of; there may be more.
+        const std::uint64_t bytes = cursor_->readable(wanted);
         std::size_t done = 0;
         for (const auto& part : parts) {
-            if (done == *bytes) break;
-            done += copy_out(part_room(part), *bytes - done);
+            if (done == bytes) break;
+            done += copy_out(part_room(part), bytes - done);
         }
         return done;
     }

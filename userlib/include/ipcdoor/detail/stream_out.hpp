@@ -62,7 +62,7 @@ public:
             for (const auto& part : parts) {
                 std::span<const std::byte> rest = part_bytes(part);
                 while (!rest.empty()) {
-                    std::uint64_t room = cursor_.room(1);
+                    std::uint64_t room = cursor_.room(std::min(rest.size(), piece()));
                     if (room == 0 || pending >= piece()) {
                         written += pending;
                         pending = 0;
@@ -105,8 +105,9 @@ public:
     std::span<std::byte> reserve(std::size_t bytes, std::uint64_t deadline_ns) {
         if (bytes == 0) throw_error(EINVAL, "stream: reserve() of 0 bytes; ask for 1 at least");
         user here(*this, deadline_ns);
-        const std::uint64_t room =
-            *await(std::min<std::uint64_t>(bytes, half()), deadline_ns, true);
+        static_cast<void>(await(std::min<std::uint64_t>(bytes, half()), deadline_ns, true));
+        // Some was known of; there may be more.
+        const std::uint64_t room = cursor_.room(std::min<std::uint64_t>(bytes, capacity()));
         reserved_ = static_cast<std::size_t>(
             std::min<std::uint64_t>({room, bytes, cursor_.capacity() - offset_}));
         here.keep();
@@ -313,10 +314,10 @@ private:
             check_open();
             return 0;
         }
-        const std::optional<std::uint64_t> room =
-            await(std::min<std::uint64_t>(bytes.size(), half()), deadline_ns, block);
-        if (!room) return std::nullopt;
-        const auto some = static_cast<std::size_t>(std::min<std::uint64_t>(*room, bytes.size()));
+        if (!await(std::min<std::uint64_t>(bytes.size(), half()), deadline_ns, block))
+            return std::nullopt;
+        const auto some = static_cast<std::size_t>(
+            std::min<std::uint64_t>(cursor_.room(bytes.size()), bytes.size()));
         copy_in(bytes.first(some));
         publish();
         if (link_.dead()) throw_gone();
