@@ -252,10 +252,11 @@ TEST_CASE("a stream that was cut short is copied and then an error", "[stream][a
 TEST_CASE("stdio writes and reads a pipe", "[stream][adapter]") {
     auto [writer, reader] = pipe_pair(100);
     const int lines = static_cast<int>(scaled(2000));
+    int closed = -1;
     blocking_thread writing([&, &to = writer] {
         std::FILE* const out = to_file(std::move(to));
         for (int i = 0; i < lines; ++i) std::fprintf(out, "%d %x\n", i, i);
-        CHECK(std::fclose(out) == 0);
+        closed = std::fclose(out);
     });
     std::FILE* const in = to_file(std::move(reader));
     int wrong = 0;
@@ -266,6 +267,8 @@ TEST_CASE("stdio writes and reads a pipe", "[stream][adapter]") {
          ++count) {
         if (decimal != count || hexadecimal != count) ++wrong;
     }
+    writing.join();
+    CHECK(closed == 0);
     CHECK(count == lines);
     CHECK(wrong == 0);
     CHECK(std::feof(in) != 0);
@@ -298,6 +301,7 @@ TEST_CASE("stdio tells a stream that was cut short from one that ended", "[strea
 
 TEST_CASE("stdio over a socket asks and is answered", "[stream][adapter]") {
     auto [one, other] = socket_pair(100);
+    bool served_well = false;
     blocking_thread serving([&, &end = other] {
         const socket_files files = to_files(std::move(end));
         int number = 0;
@@ -305,9 +309,9 @@ TEST_CASE("stdio over a socket asks and is answered", "[stream][adapter]") {
             std::fprintf(files.out, "%d\n", number * 2);
             std::fflush(files.out);
         }
-        CHECK(std::ferror(files.in) == 0);
+        served_well = std::ferror(files.in) == 0;
         std::fclose(files.in);
-        CHECK(std::fclose(files.out) == 0);
+        served_well = std::fclose(files.out) == 0 && served_well;
     });
     const socket_files files = to_files(std::move(one));
     for (int i = 0; i < 20; ++i) {
@@ -323,4 +327,6 @@ TEST_CASE("stdio over a socket asks and is answered", "[stream][adapter]") {
     CHECK(std::fgetc(files.in) == EOF);
     CHECK(std::ferror(files.in) == 0);
     std::fclose(files.in);
+    serving.join();
+    CHECK(served_well);
 }

@@ -77,7 +77,7 @@ public:
 
 struct pipe_options {
     // These are of use to the side that comes first.
-    std::uint64_t capacity_bytes = std::uint64_t{64} << 10;  // at least; rounded up to pages
+    std::uint64_t capacity_bytes = stream_default_capacity;  // at least; rounded up to pages
     std::uint32_t mode = 0600;  // of the name: who may open the other end
     std::uint32_t source = IPCDOOR_SOURCE_AUTO;
 

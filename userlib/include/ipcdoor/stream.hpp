@@ -42,7 +42,7 @@ public:
 };
 
 struct stream_listen_options {
-    std::uint64_t capacity_bytes = std::uint64_t{64} << 10;  // in each direction, at least
+    std::uint64_t capacity_bytes = stream_default_capacity;  // in each direction, at least
     std::uint32_t mode = 0600;                               // connecting needs the write bit
     std::uint32_t source = IPCDOOR_SOURCE_AUTO;
     std::uint32_t backlog = 128;

@@ -58,6 +58,10 @@ static_assert(offsetof(stream_slot, output) == 128 && offsetof(stream_slot, inpu
 static_assert(offsetof(stream_slot, finished) == 640 && offsetof(stream_slot, gone) == 644);
 static_assert(sizeof(stream_slot) == 768 && sizeof(stream_slot) <= ring_pulse_offset);
 
+// What a UNIX socket takes, about. With much less the two sides sleep so often that a
+// kernel's pipe is faster.
+inline constexpr std::uint64_t stream_default_capacity = std::uint64_t{256} << 10;
+
 // The capacity of a slot, 0 where it is too small.
 constexpr std::uint64_t stream_capacity(std::uint64_t slot_bytes) noexcept {
     return slot_bytes < stream_data_offset ? 0 : slot_bytes - stream_data_offset;

@@ -125,7 +125,7 @@ public:
     // How much is read before the writer is told: it writes on meanwhile. For who has
     // the turn, once something was there.
     std::size_t piece() const noexcept {
-        return static_cast<std::size_t>(std::max<std::uint64_t>(4096, cursor_->capacity() / 4));
+        return static_cast<std::size_t>(std::max<std::uint64_t>(4096, cursor_->capacity() / 2));
     }
 
     // Nothing more is read from now on. From any thread: who reads is woken and gets

@@ -154,7 +154,7 @@ public:
     // next is written.
     std::size_t piece() const noexcept {
         const std::uint64_t least = std::min<std::uint64_t>(4096, capacity());
-        return static_cast<std::size_t>(std::max(least, capacity() / 4));
+        return static_cast<std::size_t>(std::max(least, half()));
     }
 
     // Nothing more is written from now on. From any thread: who writes is woken and
