@@ -215,10 +215,8 @@ TEST_CASE("a pipe that lives and dies while an exception is handled closes clean
     auto [writer, reader] = pipe_pair();
     try {
         const last_act act{[&, &to = writer] {
-            pipe_writer moved = std::move(to);
-            pipe_writer inside = std::move(moved);
+            pipe_writer inside = std::move(to);
             inside.write("whole", soon);
-            inside.close();
         }};
         throw std::runtime_error("the program fails");
     } catch (const std::runtime_error&) {

@@ -226,9 +226,13 @@ TEST_CASE("a name that is something else is refused", "[pipe][open]") {
         options.slot_bytes = channel_slot_bytes(1000);
         options.source = source();
         listener names = local.listen(name, options);
-        auto serving = std::async(std::launch::async, [&] { return channel(names.accept(soon)); });
-        CHECK(error_of([&] { writer_at(name); }) == EPROTO);
-        serving.get();
+        int error = 0;
+        blocking_thread opening([&] { error = error_of([&] { writer_at(name, forever); }); });
+        endpoint accepted = names.accept(soon);
+        opening.wait_asleep();
+        const channel wrong(std::move(accepted));
+        opening.join();
+        CHECK(error == EPROTO);
     }
     SECTION("a listener that does not accept") {
         listen_options options;

@@ -88,7 +88,8 @@ public:
     int on_wait(std::uint64_t mask) override {
         const std::uint64_t vectors = mask & ~bit(IPCDOOR_VECTOR_LIFECYCLE);
         FUZZ_CHECK(vectors == bit(stream_link::data_vector) ||
-                   vectors == bit(stream_link::space_vector));
+                   vectors == bit(stream_link::space_vector) ||
+                   vectors == (bit(stream_link::data_vector) | bit(stream_link::hello_vector)));
         if (in_.empty()) return -ETIMEDOUT;
         const std::uint8_t how = in_.byte();
         for (int moves = how >> 4 & 3; moves > 0; --moves) move();

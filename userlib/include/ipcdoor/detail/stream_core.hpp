@@ -53,8 +53,8 @@ public:
     // A clean close, with no other thread here: the reader gets everything and then
     // the end, a writer EPIPE.
     void finish() noexcept {
-        out_.finish();
-        in_.shut();
+        if (link_.writes()) out_.finish();
+        if (link_.reads()) in_.shut();
     }
 
 private:

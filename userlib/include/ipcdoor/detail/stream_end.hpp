@@ -42,14 +42,12 @@ class stream_end {
 public:
     stream_end(stream_end&& other) noexcept
         : owner_(other.owner_),
-          unwinding_(other.unwinding_),
           endpoint_(std::move(other.endpoint_)),
           core_(std::move(other.core_)) {}
     stream_end& operator=(stream_end&& other) noexcept {
         if (this != &other) {
             close();
             owner_ = other.owner_;
-            unwinding_ = other.unwinding_;
             endpoint_ = std::move(other.endpoint_);
             core_ = std::move(other.core_);
         }
@@ -118,7 +116,7 @@ protected:
 
 private:
     pid_t owner_ = ::getpid();
-    int unwinding_ = std::uncaught_exceptions();
+    const int unwinding_ = std::uncaught_exceptions();  // when this object's life began
     std::unique_ptr<endpoint> endpoint_;
     std::unique_ptr<stream_core> core_;
 };

@@ -49,7 +49,7 @@ public:
             const bool dead = link_.dead();
             if (open()) return;
             if (dead) throw_error(EPIPE, "stream: the peer died before it opened its stream");
-            const int waited = link_.wait(stream_link::data_vector, deadline_ns);
+            const int waited = link_.wait_for_header(deadline_ns);
             if (waited == -ETIMEDOUT) {
                 if (open()) return;
                 throw_error(ETIMEDOUT,
@@ -240,7 +240,8 @@ private:
             }
             if (spin_ns_ != 0 && deadline_ns != 0 && spin()) continue;
             if (cursor_ && !cursor_->arm()) continue;
-            const int waited = link_.wait(stream_link::data_vector, deadline_ns);
+            const int waited = cursor_ ? link_.wait(stream_link::data_vector, deadline_ns)
+                                       : link_.wait_for_header(deadline_ns);
             if (waited == 0) continue;
             if (cursor_) cursor_->disarm();
             if (waited == -ETIMEDOUT) {

@@ -19,10 +19,11 @@ namespace ipcdoor::detail {
 
 class stream_link {
 public:
-    // Vectors of the doorbell, those of a channel. 3 is spare, signal.hpp has 4, and
-    // 5 to 63 are the user's.
+    // Vectors of the doorbell, those of a channel. signal.hpp has 4, and 5 to 63 are the
+    // user's.
     static constexpr std::uint32_t data_vector = 1;   // bytes, an end or a header for the reader
     static constexpr std::uint32_t space_vector = 2;  // room or an end for the writer
+    static constexpr std::uint32_t hello_vector = 3;  // rung by a channel that should be none
 
     // `endpoint` is one of a connection's two and outlives this.
     stream_link(ipcdoor_endpoint* endpoint, std::uint32_t roles, std::uint64_t limit)
@@ -45,7 +46,7 @@ public:
         // A reader may wait for the header, and a writer for room though nobody reads
         // here. If the peer died, the first use will tell.
         ring_peer(data_vector);
-        if ((roles & stream_reads) == 0) ring_peer(space_vector);
+        if (!reads()) ring_peer(space_vector);
     }
     stream_link(const stream_link&) = delete;
     stream_link& operator=(const stream_link&) = delete;
@@ -59,6 +60,8 @@ public:
     std::uint64_t capacity() const noexcept { return capacity_; }
     std::uint64_t most_capacity() const noexcept { return stream_capacity(slot_bytes_); }
     std::uint32_t peer_slot() const noexcept { return peer_; }
+    bool reads() const noexcept { return (roles_ & stream_reads) != 0; }
+    bool writes() const noexcept { return (roles_ & stream_writes) != 0; }
 
     // The capacity of the peer's stream, 0 while its header is not there. Throws
     // EPROTO, EPROTONOSUPPORT.
@@ -79,13 +82,22 @@ public:
     // 0, -EPIPE (and noted), -ETIMEDOUT, or an error that no waiting cures. Signal
     // handlers run meanwhile.
     int wait(std::uint32_t vector, std::uint64_t deadline_ns) noexcept {
-        return wait_for(std::uint64_t{1} << vector, deadline_ns);
+        return wait_for(std::uint64_t{1} << vector, deadline_ns, nullptr);
+    }
+    // The same, for the peer's header.
+    int wait_for_header(std::uint64_t deadline_ns) noexcept {
+        return wait_for(std::uint64_t{1} << data_vector | std::uint64_t{1} << hello_vector,
+                        deadline_ns, nullptr);
     }
 
-    // Takes what of `vectors` was rung, and vector 0, of which a stream has no need.
-    // Throws what no waiting cures.
+    // Takes what of `vectors` was rung, and vector 0, which comes with a death: then a
+    // second look tells of it. Throws what no waiting cures.
     void acknowledge(std::uint64_t vectors) {
-        const int waited = wait_for(vectors | std::uint64_t{1} << IPCDOOR_VECTOR_LIFECYCLE, 0);
+        constexpr std::uint64_t lifecycle = std::uint64_t{1} << IPCDOOR_VECTOR_LIFECYCLE;
+        ipcdoor_event taken{};
+        int waited = wait_for(vectors | lifecycle, 0, &taken);
+        if (waited == 0 && (taken.fired & lifecycle) != 0)
+            waited = wait_for(vectors | lifecycle, 0, &taken);
         if (waited != -ETIMEDOUT && waited != -EPIPE) throw_if(waited);
     }
 
@@ -96,10 +108,10 @@ public:
 private:
     void bury() noexcept { dead_.store(true, std::memory_order_release); }
 
-    int wait_for(std::uint64_t mask, std::uint64_t deadline_ns) noexcept {
+    int wait_for(std::uint64_t mask, std::uint64_t deadline_ns, ipcdoor_event* taken) noexcept {
         int waited;
         do {
-            waited = ipcdoor_wait(endpoint_, mask, deadline_ns, nullptr);
+            waited = ipcdoor_wait(endpoint_, mask, deadline_ns, taken);
         } while (waited == -EINTR);
         if (waited == -EPIPE) bury();
         return waited;
