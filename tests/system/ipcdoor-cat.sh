@@ -69,8 +69,8 @@ carries out
 
 # --- small ones ---------------------------------------------------------------
 
-"$cat" in nothing > nothing & in=$!
-"$cat" out nothing < /dev/null || fail "nothing at all could not be carried"
+"$cat" in empty > nothing & in=$!
+"$cat" out empty < /dev/null || fail "nothing at all could not be carried"
 wanted 0 "$in" "the reader of nothing"
 [ ! -s nothing ] || fail "nothing became something"
 
@@ -157,7 +157,8 @@ status=0
 "$cat" --timeout 60 out twice < /dev/null 2> second.err || status=$?
 [ "$status" = 1 ] || fail "two writers: exit status $status"
 wanted 1 "$first" "the first of two writers"
-grep -q "this end is a pipe's writer" first.err && grep -q "this end is a pipe's writer" second.err ||
-    fail "two writers said: $(cat first.err second.err)"
+for side in first second; do
+    grep -q "this end is a pipe's writer" "$side.err" || fail "the $side of two writers said: $(cat "$side.err")"
+done
 
 [ -z "$(find runtime -name '*.sock' -o -name '*.listener')" ] || fail "left behind: $(find runtime)"

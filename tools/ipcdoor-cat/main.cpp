@@ -8,10 +8,12 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <system_error>
 
 #include <ipcdoor/descriptor.hpp>
 #include <ipcdoor/door.hpp>
@@ -86,7 +88,12 @@ private:
 
     void carry_in(ipcdoor::pipe_reader from) {
         s_.peer = from.peer_info();
-        run([&] { return ipcdoor::copy_some_to_fd(from, STDOUT_FILENO); }, [] {});
+        run([&] { return ipcdoor::copy_some_to_fd(from, STDOUT_FILENO); },
+            [] {
+                // What some file systems tell of failed writes, they tell here.
+                if (::close(STDOUT_FILENO) != 0)
+                    throw std::system_error(errno, std::generic_category(), "standard output");
+            });
     }
 
     template <class Step, class End>

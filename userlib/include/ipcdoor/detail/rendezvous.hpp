@@ -39,9 +39,8 @@ inline endpoint meet(door& from, const std::string& name, const listen_options& 
             return connect_through_signals(from, name, until);
         } catch (const error& wrong) {
             switch (wrong.error_number()) {
-                case ENOENT: break;
-                // It listened and closed: it took somebody else, or gave up.
-                case ECONNREFUSED: break;
+                case ENOENT:
+                case ECONNREFUSED: break;  // it took somebody else, or gave up
                 case ETIMEDOUT:
                     throw_error(ETIMEDOUT, "'" + name +
                                                "' is there, but did not take the connection "
