@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-# Builds $(V)/tools/irqbench and its man page. For the unit tests:
+# Builds $(V)/tools/irqbench and $(V)/tools/ipcdoor-cat and their man pages. For the
+# unit tests:
 #   IRQBENCH_TESTABLE_OBJS, IRQBENCH_TESTABLE_LIBS   all of irqbench but its main()
 
 IRQBENCH_SRCS := $(sort $(wildcard tools/irqbench/*.cpp tools/irqbench/methods/*.cpp))
@@ -7,29 +8,37 @@ IRQBENCH_OBJS := $(patsubst %.cpp,$(V)/obj/%.o,$(IRQBENCH_SRCS))
 IRQBENCH_LIBS := -lfmt
 IRQBENCH_TESTABLE_OBJS := $(filter-out %/main.o,$(IRQBENCH_OBJS))
 IRQBENCH_TESTABLE_LIBS := $(IRQBENCH_LIBS)
-IRQBENCH_CPPFLAGS := -Ikmod/uapi -Iuserlib/include -Itools
+CAT_SRCS := $(sort $(wildcard tools/ipcdoor-cat/*.cpp))
+CAT_OBJS := $(patsubst %.cpp,$(V)/obj/%.o,$(CAT_SRCS))
+CAT_LIBS := -lfmt
+TOOLS_CPPFLAGS := -Ikmod/uapi -Iuserlib/include -Itools
+TOOLS_PAGES := $(V)/man/irqbench.1 $(V)/man/ipcdoor-cat.1
 
 .PHONY: tools
-tools: $(V)/tools/irqbench $(V)/man/irqbench.1
+tools: $(V)/tools/irqbench $(V)/tools/ipcdoor-cat $(TOOLS_PAGES)
 
-$(IRQBENCH_OBJS): $(V)/obj/%.o: %.cpp
+$(IRQBENCH_OBJS) $(CAT_OBJS): $(V)/obj/%.o: %.cpp
 	@mkdir -p $(@D)
-	$(CXX) $(CXXSTD) $(WARN) $(OPT) $(SAN) $(DEPFLAGS) $(IRQBENCH_CPPFLAGS) $(CPPFLAGS) \
+	$(CXX) $(CXXSTD) $(WARN) $(OPT) $(SAN) $(DEPFLAGS) $(TOOLS_CPPFLAGS) $(CPPFLAGS) \
 		$(CXXFLAGS) -pthread -c -o $@ $<
 
-# Linked with the static library: one file to copy into a guest or onto a machine.
+# Linked with the static library, both: one file to copy into a guest or onto a machine.
 $(V)/tools/irqbench: $(IRQBENCH_OBJS) $(V)/lib/libipcdoor.a
 	@mkdir -p $(@D)
 	$(CXX) $(OPT) $(SAN) $(LDFLAGS) -pthread -o $@ $(IRQBENCH_OBJS) $(V)/lib/libipcdoor.a \
 		$(IRQBENCH_LIBS)
+
+$(V)/tools/ipcdoor-cat: $(CAT_OBJS) $(V)/lib/libipcdoor.a
+	@mkdir -p $(@D)
+	$(CXX) $(OPT) $(SAN) $(LDFLAGS) -pthread -o $@ $(CAT_OBJS) $(V)/lib/libipcdoor.a $(CAT_LIBS)
 
 $(V)/man/%: docs/man/%.scd
 	@mkdir -p $(@D)
 	scdoc < $< > $@
 
 .PHONY: install
-install:: $(V)/tools/irqbench $(V)/man/irqbench.1
-	install -D -m 755 $(V)/tools/irqbench $(DESTDIR)$(PREFIX)/bin/irqbench
-	install -D -m 644 $(V)/man/irqbench.1 $(DESTDIR)$(PREFIX)/share/man/man1/irqbench.1
+install:: $(V)/tools/irqbench $(V)/tools/ipcdoor-cat $(TOOLS_PAGES)
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(V)/tools/irqbench $(V)/tools/ipcdoor-cat
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 $(TOOLS_PAGES)
 
--include $(IRQBENCH_OBJS:.o=.d)
+-include $(IRQBENCH_OBJS:.o=.d) $(CAT_OBJS:.o=.d)

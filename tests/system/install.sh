@@ -1,7 +1,7 @@
 #!/bin/bash
 # What README promises: the program in it, copied from it, builds with pkg-config
 # against what `make install` put in place, and runs, on the software back end
-# here and on the module in a guest.
+# here and on the module in a guest. So do the other programs of docs/examples.
 set -euo pipefail
 
 top=$(cd "$(dirname "$(realpath "$0")")/../.." && pwd)
@@ -43,6 +43,12 @@ libraries=$(dirname "$(find "$work/root" -name 'libipcdoor.so.0*' | head -n 1)")
 LD_LIBRARY_PATH=$libraries ldd hello | grep -q 'libipcdoor\.so\.0 => ' ||
     fail "the program is not linked with libipcdoor.so.0"
 
+for example in pipe stream; do
+    # shellcheck disable=SC2046
+    "$cxx" -std=c++20 -Wall -Wextra -Werror -pthread -o "$example" "$top/docs/examples/$example.cpp" \
+        $(pkg-config --cflags --libs ipcdoor) || fail "docs/examples/$example.cpp does not build"
+done
+
 # The library's C interface from C, too.
 printf '#include <ipcdoor.h>\nint main(void) { return ipcdoor_version()[0] == 0; }\n' > c.c
 # shellcheck disable=SC2046
@@ -61,6 +67,22 @@ until answer=$(./hello world 2> error); do
 done
 [ "$answer" = "hello, world" ] || { echo "the answer was: $answer"; exit 1; }
 wait "$server"
+
+./pipe in > lines & reader=$!
+printf 'one\ntwo\n' | ./pipe out
+wait "$reader"
+[ "$(cat lines)" = "> one
+> two" ] || { echo "the pipe's reader said: $(cat lines)"; exit 1; }
+
+./stream & server=$!
+tries=0
+until answer=$(echo again | ./stream send 2> error); do
+    tries=$((tries + 1))
+    [ "$tries" -lt 100 ] || { cat error; exit 1; }
+    sleep 0.1
+done
+kill "$server"
+[ "$answer" = "again" ] || { echo "the echo was: $answer"; exit 1; }
 TALK
 
 mkdir runtime && chmod 700 runtime
@@ -68,6 +90,7 @@ IPCDOOR_URI=soft: IPCDOOR_RUNTIME_DIR=$work/runtime LD_LIBRARY_PATH=$libraries \
     timeout 60 sh talk.sh || fail "the program on soft:, status $?"
 
 export LD_LIBRARY_PATH=$libraries  # for whoever gathers the libraries to add
-"$top/qemu/run" --timeout 120 --env IPCDOOR_URI=door:/dev/ipcdoor0 --add hello --add talk.sh -- \
+"$top/qemu/run" --timeout 120 --env IPCDOOR_URI=door:/dev/ipcdoor0 --add hello --add pipe --add stream \
+    --add talk.sh -- \
     sh talk.sh || fail "the program on door:, status $?"
-echo "note: README's program built against DESTDIR and ran on soft: and door:"
+echo "note: README's program and the other examples built against DESTDIR and ran on soft: and door:"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Names of the software back end: who may make, find and take them.
+#include <poll.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -160,6 +161,31 @@ TEST_CASE("A fork()ed child that outlives its parent does not keep the parent's 
     CHECK(error_of([&] { (void)door.attach("segment"); }) == ENOENT);
     CHECK(error_of([&] { (void)door.create("segment"); }) == 0);
     done.open();
+}
+
+TEST_CASE("A closed listener refuses those who wait, whoever has copies of its sockets",
+          "[soft][names][fork]") {
+    const soft_room room;
+    ipcdoor::door door = room.door();
+    gate over;
+    ipcdoor::listener listener = door.listen("here");
+    child copy([&] {
+        over.wait();
+        return 0;
+    });
+    child client([&] {
+        ipcdoor::door mine = room.door();
+        return error_of([&] { (void)mine.connect("here", 60s); });
+    });
+    pollfd waiting{listener.fd(), POLLIN, 0};
+    CHECK(::poll(&waiting, 1, 60'000) == 1);
+    client.wait_asleep();
+    listener.close();
+    // Whichever it was about to do: to read what is listened for, or to wait.
+    const child_status ended = client.wait();
+    CHECK((ended.exited(ECONNREFUSED) || ended.exited(ENOENT)));
+    over.open();
+    CHECK(copy.wait().exited());
 }
 
 TEST_CASE("Users have names of their own, and root serves those who have none",

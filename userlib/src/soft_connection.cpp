@@ -114,6 +114,7 @@ void listener::open_name(mode_t mode, int backlog) {
 listener::~listener() {
     if (!owner.is_mine() || !dir_.fd) return;
     sys::socket_shutdown(socket_.get());
+    refuse_waiting();
     try {
         const file_lock lock(runtime_->lock_file(dir_));
         struct stat now {};
@@ -126,6 +127,15 @@ listener::~listener() {
         }
     } catch (const std::exception&) {
         // The leavings are stale now, and the next listener removes them.
+    }
+}
+
+// Closing the socket would do that, but a forked child may have a copy.
+void listener::refuse_waiting() {
+    for (const sys::unique_fd& socket : silent_) sys::socket_shutdown(socket.get());
+    for (;;) {
+        const sys::unique_fd socket(sys::socket_accept(socket_.get()));
+        if (!socket && socket.get() != -EINTR && socket.get() != -ECONNABORTED) return;
     }
 }
 

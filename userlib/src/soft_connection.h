@@ -33,6 +33,7 @@ public:
 
 private:
     void open_name(mode_t mode, int backlog);
+    void refuse_waiting();
     std::unique_ptr<ipcdoor_endpoint> accept_ready();
     std::unique_ptr<ipcdoor_endpoint> welcome(sys::unique_fd& socket);
 

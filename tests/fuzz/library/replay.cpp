@@ -29,6 +29,7 @@ target ipcdoor_fuzz_soft_accept;
 target ipcdoor_fuzz_soft_connect;
 target ipcdoor_fuzz_soft_pages;
 target ipcdoor_fuzz_soft_segment;
+target ipcdoor_fuzz_stream;
 }
 
 namespace {
@@ -45,6 +46,7 @@ const std::map<std::string, target*> targets{
     {"soft_connect", ipcdoor_fuzz_soft_connect},
     {"soft_pages", ipcdoor_fuzz_soft_pages},
     {"soft_segment", ipcdoor_fuzz_soft_segment},
+    {"stream", ipcdoor_fuzz_stream},
 };
 
 fs::path corpus() {

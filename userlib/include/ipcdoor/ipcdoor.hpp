@@ -4,14 +4,18 @@
 #define IPCDOOR_IPCDOOR_HPP
 
 #include <ipcdoor/deadline.hpp>
+#include <ipcdoor/descriptor.hpp>
 #include <ipcdoor/door.hpp>
 #include <ipcdoor/endpoint.hpp>
 #include <ipcdoor/error.hpp>
+#include <ipcdoor/iostream.hpp>
 #include <ipcdoor/listener.hpp>
 #include <ipcdoor/mailbox.hpp>
 #include <ipcdoor/message.hpp>
+#include <ipcdoor/pipe.hpp>
 #include <ipcdoor/ring.hpp>
 #include <ipcdoor/rpc.hpp>
 #include <ipcdoor/signal.hpp>
+#include <ipcdoor/stream.hpp>
 
 #endif  // IPCDOOR_IPCDOOR_HPP

@@ -1,0 +1,164 @@
+#!/bin/bash
+# ipcdoor-cat on the software back end, natively: much data with equal checksums while
+# the reader is stopped and goes on, in either order of starting; and how it ends when
+# a side is killed, fails, never comes, or is asked for nonsense.
+# IPCDOOR_TEST_CAT_BYTES: how much, 268435456 unless set.
+set -euo pipefail
+
+top=$(cd "$(dirname "$(realpath "$0")")/../.." && pwd)
+build=${IPCDOOR_BUILD:-$top/build}
+cat=$build/plain/tools/ipcdoor-cat
+bytes=${IPCDOOR_TEST_CAT_BYTES:-268435456}
+work=$(mktemp -d "${TMPDIR:-/tmp}/ipcdoor-cat.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+mkdir -m 700 "$work/runtime"
+export IPCDOOR_URI=soft: IPCDOOR_RUNTIME_DIR=$work/runtime
+cd "$work"
+
+fail() {
+    echo "FAILED: $*"
+    exit 1
+}
+
+# wanted STATUS PID WHAT: a background process ends with that exit status.
+wanted() {
+    local status=0
+    wait "$2" || status=$?
+    [ "$status" = "$1" ] || fail "$3: exit status $status where $1 was wanted: $(cat ./*.err 2> /dev/null)"
+}
+
+# until_there FILE: it has something in it.
+until_there() { until [ -s "$1" ]; do sleep 0.02; done; }
+# until_asleep PID: it waits for something.
+until_asleep() { until grep -q '^State:[[:space:]]*S' "/proc/$1/status"; do sleep 0.02; done; }
+
+json_says() { grep -q "\"$2\": $3" "$1" || fail "$1 does not say $2: $3: $(cat "$1")"; }
+
+# --- much data, and a reader that is stopped ----------------------------------
+
+carries() {
+    local first=$1 in out
+    rm -f ./*.sum ./*.json ./*.err
+    start_in() { "$cat" --json in.json in much 2> in.err > >(sha256sum > in.sum) & in=$!; }
+    start_out() {
+        { head -c "$bytes" /dev/urandom | tee >(sha256sum > out.sum) |
+            "$cat" --json out.json out much 2> out.err; } & out=$!
+    }
+    "start_$first"
+    sleep 0.2
+    if [ "$first" = in ]; then start_out; else start_in; fi
+    local stops=0
+    while kill -STOP "$in" 2> /dev/null; do
+        sleep 0.1
+        kill -CONT "$in" && stops=$((stops + 1))
+        sleep 0.1
+    done
+    wanted 0 "$in" "the reader"
+    wanted 0 "$out" "the writer"
+    until_there in.sum && until_there out.sum
+    cmp in.sum out.sum || fail "the checksums differ"
+    for side in in out; do
+        json_says "$side.json" bytes "$bytes,"
+        json_says "$side.json" complete true
+        [ ! -s "$side.err" ] || fail "$side said: $(cat "$side.err")"
+    done
+    echo "note: $bytes bytes carried, the $first side first, the reader stopped $stops times"
+}
+carries in
+carries out
+
+# --- small ones ---------------------------------------------------------------
+
+"$cat" in empty > nothing & in=$!
+"$cat" out empty < /dev/null || fail "nothing at all could not be carried"
+wanted 0 "$in" "the reader of nothing"
+[ ! -s nothing ] || fail "nothing became something"
+
+printf 'a\0b' | "$cat" --capacity 1 out small & out=$!
+[ "$("$cat" in small | od -An -c | tr -d ' ')" = 'a\0b' ] || fail "three bytes were changed"
+wanted 0 "$out" "the writer of three bytes"
+
+# --- killed, failed ------------------------------------------------------------
+
+# What a killed writer had written is passed on, and then the reader fails.
+mkfifo feed
+"$cat" --json in.json in killed > got 2> in.err & in=$!
+"$cat" out killed < feed 2> out.err & out=$!
+exec 3> feed
+printf 'half of it' >&3
+until_there got
+kill -KILL "$out"
+wanted 137 "$out" "the killed writer"
+wanted 1 "$in" "the reader of a killed writer"
+exec 3>&-
+[ "$(cat got)" = 'half of it' ] || fail "what was written before the kill did not arrive: $(cat got)"
+grep -q 'died before it had finished' in.err || fail "the reader said: $(cat in.err)"
+json_says in.json complete false
+json_says in.json bytes 10,
+
+# A killed reader's writer fails.
+"$cat" in killed > /dev/null & in=$!
+yes | "$cat" out killed 2> out.err & out=$!
+until_asleep "$in" || true
+sleep 0.2
+kill -KILL "$in"
+wanted 137 "$in" "the killed reader"
+wanted 1 "$out" "the writer to a killed reader"
+grep -q 'the reader is gone' out.err || fail "the writer said: $(cat out.err)"
+
+# A reader killed at the very end, before it has passed everything on, too.
+mkfifo slow
+"$cat" in killed > slow & in=$!
+head -c 300000 /dev/zero | "$cat" out killed 2> out.err & out=$!
+exec 4< slow
+until_asleep "$out"
+sleep 0.2
+kill -KILL "$in"
+wanted 137 "$in" "the reader killed at the end"
+wanted 1 "$out" "the writer to a reader killed at the end"
+exec 4<&-
+
+# A writer whose input fails aborts, so the reader fails as well.
+"$cat" in broken > /dev/null 2> in.err & in=$!
+status=0
+"$cat" out broken < "$work" 2> out.err || status=$?
+[ "$status" = 1 ] || fail "reading a directory: exit status $status"
+wanted 1 "$in" "the reader of a writer that failed"
+
+# A consumer that goes away ends both: SIGPIPE here, an error there.
+yes | "$cat" out gone 2> out.err & out=$!
+status=0
+{ "$cat" in gone || echo $? > in.status; } | head -c 1 > /dev/null
+until_there in.status
+[ "$(cat in.status)" = 141 ] || fail "without a consumer: exit status $(cat in.status)"
+wanted 1 "$out" "the writer without a consumer"
+
+# --- nobody, nonsense ----------------------------------------------------------
+
+# refuses STATUS TEXT ARGUMENT…
+refuses() {
+    local status=0 wanted=$1 text=$2
+    shift 2
+    "$cat" "$@" < /dev/null > /dev/null 2> refused.err || status=$?
+    [ "$status" = "$wanted" ] || fail "$*: exit status $status where $wanted was wanted"
+    grep -qF -- "$text" refused.err || fail "$*: said $(cat refused.err)"
+}
+refuses 1 "nobody opened the other end" --timeout 0.1 in nobody
+refuses 1 "nobody opened the other end" --timeout 0 out nobody
+refuses 1 "the schemes are" --uri nonsense:x in nobody
+refuses 2 "NAME" in
+refuses 2 "subcommand" --timeout 1
+refuses 2 "is no mode" --mode 9 in nobody
+refuses 2 "--capacity" --capacity 3X in nobody
+refuses 2 "--timeout" --timeout soon in nobody
+
+"$cat" --timeout 60 out twice < /dev/null 2> first.err & first=$!
+status=0
+"$cat" --timeout 60 out twice < /dev/null 2> second.err || status=$?
+[ "$status" = 1 ] || fail "two writers: exit status $status"
+wanted 1 "$first" "the first of two writers"
+for side in first second; do
+    grep -q "this end is a pipe's writer" "$side.err" || fail "the $side of two writers said: $(cat "$side.err")"
+done
+
+[ -z "$(find runtime -name '*.sock' -o -name '*.listener')" ] || fail "left behind: $(find runtime)"
