@@ -173,15 +173,19 @@ TEST_CASE("of two readers that come to one writer one waits for the next writer"
     for (std::uint64_t round = 0; round < scaled(20); ++round) {
         std::optional<pipe_writer> first;
         std::vector<child> readers;
-        blocking_thread opening([&] { first.emplace(writer_at(name)); });
-        opening.wait_asleep();
+        // Forked before, for a child of whoever listens would listen as well.
+        gate listening;
         for (int i = 0; i < 2; ++i) {
             readers.emplace_back([&] {
+                listening.wait();
                 pipe_reader reader = reader_at(name);
                 EXPECT_CHILD(read_all(reader) == "for one");
                 return 0;
             });
         }
+        blocking_thread opening([&] { first.emplace(writer_at(name)); });
+        opening.wait_asleep();
+        listening.open();
         opening.join();
         pipe_writer second = writer_at(name);
         first->write("for one", soon);
