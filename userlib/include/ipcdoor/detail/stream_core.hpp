@@ -50,6 +50,17 @@ public:
         return read;
     }
 
+    std::optional<std::span<std::byte>> try_reserve(std::size_t bytes) {
+        const auto reserved = out_.try_reserve(bytes);
+        if (!reserved) in_.acknowledge_stale();
+        return reserved;
+    }
+    std::optional<std::span<const std::byte>> try_peek() {
+        const auto peeked = in_.try_peek();
+        if (!peeked) out_.acknowledge_stale();
+        return peeked;
+    }
+
     // A clean close, with no other thread here: the reader gets everything and then
     // the end, a writer EPIPE.
     void finish() noexcept {

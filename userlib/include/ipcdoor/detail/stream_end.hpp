@@ -166,6 +166,10 @@ public:
     std::span<std::byte> reserve(std::size_t bytes, deadline until = {}) {
         return this->core().out().reserve(bytes, until.ns());
     }
+    // The same without blocking, with the rules of try_write().
+    [[nodiscard]] std::optional<std::span<std::byte>> try_reserve(std::size_t bytes) {
+        return this->core().try_reserve(bytes);
+    }
     // Hands over the first `bytes` of it; 0 gives the reservation up.
     void commit(std::size_t bytes) { this->core().out().commit(bytes); }
 
@@ -227,6 +231,10 @@ public:
     // copy. Until consume() this direction is this thread's, as with reserve().
     [[nodiscard]] std::span<const std::byte> peek(deadline until = {}) {
         return this->core().in().peek(until.ns());
+    }
+    // The same without blocking, with the rules of try_read().
+    [[nodiscard]] std::optional<std::span<const std::byte>> try_peek() {
+        return this->core().try_peek();
     }
     // Passes the first `bytes` of it; the rest stays. Not after the end.
     void consume(std::size_t bytes) { this->core().in().consume(bytes); }

@@ -109,6 +109,26 @@ public:
         return {link_.peer_data() + offset_, peeked_};
     }
 
+    // The same without waiting; nothing where nothing is there.
+    std::optional<std::span<const std::byte>> try_peek() {
+        if (!turn_.take(0)) return std::nullopt;
+        struct giver {
+            stream_in* in;
+            ~giver() {
+                if (in != nullptr) in->turn_.give();
+            }
+        } here{this};
+        unarm();
+        const std::optional<std::uint64_t> some = await(0, false);
+        if (!some) return std::nullopt;
+        if (*some == 0) return std::span<const std::byte>{};
+        peeked_ =
+            static_cast<std::size_t>(std::min(cursor_->look(), cursor_->capacity() - offset_));
+        here.in = nullptr;
+        turn_.keep();
+        return std::span<const std::byte>{link_.peer_data() + offset_, peeked_};
+    }
+
     // Gives back the first `bytes` of what was peeked.
     void consume(std::size_t bytes) {
         if (bytes > peeked_) {

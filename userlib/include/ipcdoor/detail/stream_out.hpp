@@ -114,6 +114,26 @@ public:
         return {data_ + offset_, reserved_};
     }
 
+    // The same without waiting; nothing where there is no room now.
+    std::optional<std::span<std::byte>> try_reserve(std::size_t bytes) {
+        if (bytes == 0) throw_error(EINVAL, "stream: reserve() of 0 bytes; ask for 1 at least");
+        if (!turn_.take(0)) return std::nullopt;
+        struct leaver {
+            stream_out* out;
+            ~leaver() {
+                if (out != nullptr) out->leave();
+            }
+        } here{this};
+        unarm();
+        if (!await(std::min<std::uint64_t>(bytes, half()), 0, false)) return std::nullopt;
+        const std::uint64_t room = cursor_.room(std::min<std::uint64_t>(bytes, capacity()));
+        reserved_ = static_cast<std::size_t>(
+            std::min<std::uint64_t>({room, bytes, cursor_.capacity() - offset_}));
+        here.out = nullptr;
+        turn_.keep();
+        return std::span<std::byte>{data_ + offset_, reserved_};
+    }
+
     // Publishes the first `bytes` of what was reserved.
     void commit(std::size_t bytes) {
         if (bytes > reserved_) {

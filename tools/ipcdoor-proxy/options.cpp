@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT
+#include "ipcdoor-proxy/options.hpp"
+
+#include <ipcdoor.h>
+
+#include <CLI/CLI.hpp>
+#include <stdexcept>
+
+namespace ipcdoor_proxy {
+
+namespace {
+
+std::uint32_t parse_mode(const std::string& text) {
+    std::size_t used = 0;
+    unsigned long mode = 0;
+    try {
+        mode = std::stoul(text, &used, 8);
+    } catch (const std::exception&) {
+        used = 0;
+    }
+    if (used == 0 || used != text.size() || mode == 0 || mode > 0777)
+        throw CLI::ValidationError("--mode", "'" + text + "' is no mode: octal, as 600 or 0666");
+    return static_cast<std::uint32_t>(mode);
+}
+
+address parsed(const char* which, const std::string& text) {
+    try {
+        return parse_address(text);
+    } catch (const std::invalid_argument& wrong) {
+        throw CLI::ValidationError(which, wrong.what());
+    }
+}
+
+}  // namespace
+
+bool parse_command_line(int argc, char** argv, options& o, int& status) {
+    CLI::App app{"Bridges TCP and UNIX sockets to ipcdoor's and back"};
+    app.name("ipcdoor-proxy");
+    app.set_help_flag("-h,--help", "Print this help and exit");
+    app.set_version_flag("-V,--version", std::string("ipcdoor-proxy ") + IPCDOOR_LIBRARY_VERSION,
+                         "Print the version and exit");
+    app.footer(
+        "  ipcdoor-proxy ipcdoor:redis tcp:localhost:6379     beside the server\n"
+        "  ipcdoor-proxy tcp:localhost:6380 ipcdoor:redis     beside the clients\n\n"
+        "An address is ipcdoor:NAME, tcp:HOST:PORT or unix:PATH; one of the two is ipcdoor's.\n"
+        "SIGINT and SIGTERM end it. Exit status: 0 ended so, 1 failed, 2 usage. Full story: "
+        "ipcdoor-proxy(1).");
+
+    std::string from;
+    std::string to;
+    std::string mode;
+    app.add_option("FROM", from, "Where to listen")->required();
+    app.add_option("TO", to, "Where to connect to, for each connection that comes")->required();
+    app.add_option("--uri", o.uri,
+                   "URI of the door (default: IPCDOOR_URI, or else the module, or else soft:)");
+    app.add_option("--capacity", o.capacity_bytes,
+                   "Bytes under way in each direction, with K, M or G (default 256K; who listens "
+                   "on the name decides)")
+        ->transform(CLI::AsSizeValue(false))
+        ->check(CLI::Range(std::uint64_t{4096}, std::uint64_t{1} << 30));
+    app.add_option("--mode", mode, "Who may connect to the name, as of a file (default 600)");
+    app.add_option("--max-connections", o.max_connections,
+                   "Further ones wait until one ends (default 4096)")
+        ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 20));
+    app.add_option("--timeout", o.timeout_s, "For connecting, seconds (default 10)")
+        ->check(CLI::Range(0.001, 1e9));
+    app.add_flag("-v,--verbose", o.verbose, "Say on stderr what comes and goes");
+    app.add_option("--json", o.json, "Write a summary as JSON to this file at the end");
+
+    try {
+        app.parse(argc, argv);
+        o.from = parsed("FROM", from);
+        o.to = parsed("TO", to);
+        if ((o.from.kind == network::ipcdoor) == (o.to.kind == network::ipcdoor))
+            throw CLI::ValidationError("FROM, TO", "one of the two is an ipcdoor:NAME");
+        if (!mode.empty()) o.mode = parse_mode(mode);
+    } catch (const CLI::Success& e) {
+        status = app.exit(e);
+        return false;
+    } catch (const CLI::ParseError& e) {
+        app.exit(e);
+        status = exit_usage;
+        return false;
+    }
+    return true;
+}
+
+}  // namespace ipcdoor_proxy
