@@ -290,3 +290,33 @@ TEST_CASE("reply to a message that is no request is an error", "[call]") {
     CHECK(error_of([&] { server.reply(plain, "x", soon); }) == EINVAL);
     CHECK(error_of([&] { server.reply(message(), "x", soon); }) == EINVAL);
 }
+
+TEST_CASE("who leads next is somebody who sleeps, not a caller that waits for room", "[call]") {
+    auto ends = channel_pair(1024);
+    auto& server = ends.first;
+    auto& client = ends.second;
+    std::thread first([&, &to = client] { CHECK(to.call("first", soon).text() == "one"); });
+    const message one = server.receive(soon);
+    while (client.try_send(pattern(0, 500))) {
+    }
+    std::thread blocked(
+        [&, &to = client] { CHECK(to.call(pattern(0, 500), soon).text() == "two"); });
+    std::this_thread::sleep_for(30ms);
+    std::thread urgent(
+        [&, &to = client] { CHECK(to.call("urgent", {.priority = 1}, soon).text() == "three"); });
+    while (server.next_priority() != 1) std::this_thread::sleep_for(1ms);
+    const message three = server.receive(soon);
+    std::this_thread::sleep_for(30ms);
+    server.reply(one, "one", soon);
+    first.join();
+    // Nobody makes room for `blocked` until this one has its reply.
+    server.reply(three, "three", soon);
+    urgent.join();
+    for (;;) {
+        const message next = server.receive(soon);
+        if (!next.is_request()) continue;
+        server.reply(next, "two", soon);
+        break;
+    }
+    blocked.join();
+}

@@ -135,3 +135,68 @@ TEST_CASE("epoll tells of the peer's death", "[message][poll][death][fork]") {
     }
     CHECK(error == EPIPE);
 }
+
+TEST_CASE("epoll tells of what other threads left for the loop", "[message][poll]") {
+    auto ends = channel_pair();
+    auto& server = ends.first;
+    auto& client = ends.second;
+    event_loop loop(client.fd());
+    CHECK_FALSE(client.try_receive());
+    SECTION("a message that a call set aside") {
+        std::thread service_thread([&, &from = server] {
+            const message request = from.receive(soon);
+            from.send("aside", soon);
+            from.reply(request, "reply", soon);
+        });
+        std::thread caller(
+            [&, &to = client] { CHECK(to.call("question", soon).text() == "reply"); });
+        caller.join();
+        service_thread.join();
+        REQUIRE(loop.wait(soon_ms));
+        CHECK(client.try_receive().value().text() == "aside");
+    }
+    SECTION("messages after a call that took what was armed") {
+        std::thread service_thread([&, &from = server] {
+            const message request = from.receive(soon);
+            from.reply(request, "reply", soon);
+        });
+        std::thread caller(
+            [&, &to = client] { CHECK(to.call("question", soon).text() == "reply"); });
+        caller.join();
+        service_thread.join();
+        server.send("later", soon);
+        REQUIRE(loop.wait(soon_ms));
+        CHECK(client.try_receive().value().text() == "later");
+    }
+    SECTION("messages that came while one was held in place") {
+        server.send("held", soon);
+        held_message held = client.receive_in_place(soon);
+        CHECK_FALSE(client.try_receive());
+        server.send("behind it", soon);
+        held.release();
+        REQUIRE(loop.wait(soon_ms));
+        CHECK(client.try_receive().value().text() == "behind it");
+    }
+    SECTION("room that a loan gives up") {
+        loaned_message loan = client.loan(10, soon);
+        CHECK_FALSE(client.try_send("x"));
+        CHECK_FALSE(client.try_receive());
+        loan.cancel();
+        REQUIRE(loop.wait(soon_ms));
+        CHECK(client.try_send("x"));
+    }
+    CHECK_FALSE(client.try_receive());
+    CHECK_FALSE(loop.wait(0));
+}
+
+TEST_CASE("a loop that only sends sleeps while there is no room", "[message][poll]") {
+    auto ends = channel_pair();
+    auto& client = ends.second;
+    event_loop loop(client.fd());
+    while (client.try_send(pattern(1, 500))) {
+    }
+    CHECK_FALSE(loop.wait(0));
+    // What is not to be waited for leaves nothing behind.
+    CHECK_FALSE(client.send_if_room(pattern(1, 500)));
+    CHECK_FALSE(loop.wait(0));
+}

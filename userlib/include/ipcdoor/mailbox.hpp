@@ -3,8 +3,8 @@
 // mailbox: a name to which any number of processes send messages and calls, and one
 // place to receive them all. Each sender has a connection of its own, so a sender that
 // is broken, hostile or slow harms itself alone: a channel that breaks the protocol is
-// dropped and counted, and those that have something are served in turn, the most
-// urgent message of the first 32 of them first.
+// dropped and counted, and those that have something are served in turn: three times the
+// most urgent message of the first 32 of them, then who has waited longest.
 //
 //     ipcdoor::mailbox box(door, "log");
 //     for (;;) {
@@ -62,8 +62,8 @@ struct mailbox_options {
     // Further ones wait in the backlog until somebody leaves.
     std::size_t max_senders = 4096;
     channel_options channel;
-    // Told of each sender that left, with the reason; called by a thread in receive(),
-    // which must not receive there.
+    // Told of each sender that left, with the reason; called by a thread in receive() or
+    // disconnect(). It must not throw, nor receive there.
     std::function<void(sender_id, const error&)> on_gone;
 };
 
@@ -76,6 +76,7 @@ struct mailbox_stats {
     std::uint64_t connected = 0;  // senders that came
     std::uint64_t gone = 0;       // of them, left or died
     std::uint64_t broken = 0;     // of these, dropped because they broke the protocol
+    int last_refusal = 0;         // errno of the last time that nobody could be let in
 };
 
 class mailbox {
@@ -88,8 +89,8 @@ public:
                                      .mode = options_.mode,
                                      .backlog = options_.backlog})),
           epoll_(descriptor(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1")),
-          closing_(descriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd")) {
-        watch(closing_.get(), EPOLLIN, closing_tag);
+          wake_(descriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd")) {
+        watch(wake_.get(), EPOLLIN, wake_tag);
         watch(listener_.fd(), EPOLLIN, listener_tag);
     }
     mailbox(const mailbox&) = delete;
@@ -136,9 +137,15 @@ public:
         return sender(id)->peer();
     }
 
+    // Ends a connection; on_gone is told ECANCELED.
     void disconnect(sender_id id) {
-        const std::lock_guard lock(mutex_);
-        drop(id);
+        std::shared_ptr<channel> gone;
+        {
+            const std::lock_guard lock(mutex_);
+            gone = drop(id);
+        }
+        if (gone && options_.on_gone)
+            options_.on_gone(id, error(ECANCELED, "mailbox: it was disconnected here"));
     }
 
     std::size_t senders() const {
@@ -147,7 +154,9 @@ public:
     }
     mailbox_stats stats() const {
         const std::lock_guard lock(mutex_);
-        return stats_;
+        mailbox_stats now = stats_;
+        now.last_refusal = last_refusal_;
+        return now;
     }
 
     // Readable while there may be something to receive. Stays the mailbox's.
@@ -157,13 +166,12 @@ public:
     void close() {
         const std::lock_guard lock(mutex_);
         closed_ = true;
-        const std::uint64_t one = 1;
-        static_cast<void>(::write(closing_.get(), &one, sizeof one));
+        wake_leader();
         changed_.notify_all();
     }
 
 private:
-    static constexpr std::uint64_t closing_tag = 0;
+    static constexpr std::uint64_t wake_tag = 0;
     static constexpr std::uint64_t listener_tag = 1;
     static constexpr sender_id first_sender = 2;
     static constexpr std::size_t looked_at = 32;
@@ -182,7 +190,9 @@ private:
 
     struct place {
         std::shared_ptr<channel> end;
-        bool queued = false;  // in ready_
+        bool queued = false;   // in ready_
+        bool serving = false;  // a thread is receiving from it
+        bool again = false;    // and it has become ready meanwhile
     };
 
     static int descriptor(int fd, const char* what) {
@@ -205,9 +215,14 @@ private:
         std::unique_lock lock(mutex_);
         for (bool looked = false;;) {
             if (closed_) detail::throw_error(ECANCELED, "mailbox: it was closed");
+            // Those who have something are found out by looking, also while there are others.
+            if (++takes_since_look_ > looked_at && !leading_) lead(lock, 0);
             if (take(into, lock)) {
-                // Somebody else may go on with what is left.
-                if (!ready_.empty()) changed_.notify_one();
+                // Somebody else may go on with what is left, also who waits for descriptors.
+                if (!ready_.empty()) {
+                    changed_.notify_one();
+                    if (leading_) wake_leader();
+                }
                 return true;
             }
             const bool past = deadline_ns == 0 || ipcdoor_now_ns() >= deadline_ns;
@@ -223,23 +238,34 @@ private:
 
     // Waits for descriptors, for all.
     void lead(std::unique_lock<std::mutex>& lock, std::uint64_t deadline_ns) {
+        if (full_ && retry_ns_ != 0 && ipcdoor_now_ns() >= retry_ns_) watch_listener_again();
         leading_ = true;
+        takes_since_look_ = 0;
         lock.unlock();
         epoll_event events[64];
-        const int ready = ::epoll_wait(epoll_.get(), events, 64, timeout_ms(deadline_ns));
-        const int error = errno;
+        const int ready = ::epoll_wait(
+            epoll_.get(), events, 64,
+            timeout_ms(full_ && retry_ns_ != 0 ? std::min(deadline_ns, retry_ns_) : deadline_ns));
+        const int error_number = errno;
         lock.lock();
         leading_ = false;
         changed_.notify_one();
-        if (ready < 0 && error != EINTR)
-            detail::throw_error(error, std::string("mailbox: epoll_wait: ") + std::strerror(error));
+        if (ready < 0 && error_number != EINTR)
+            detail::throw_error(error_number,
+                                std::string("mailbox: epoll_wait: ") + std::strerror(error_number));
+        // Edges come once: all of them are noted before anything that may fail.
+        bool newcomers = false;
+        std::uint64_t woken = 0;
         for (int i = 0; i < ready; ++i) {
             const std::uint64_t tag = events[i].data.u64;
             if (tag == listener_tag)
-                admit();
-            else if (tag != closing_tag)
+                newcomers = true;
+            else if (tag != wake_tag)
                 enqueue(tag);
+            else if (!closed_)
+                static_cast<void>(::read(wake_.get(), &woken, sizeof woken));
         }
+        if (newcomers) admit();
     }
 
     static int timeout_ms(std::uint64_t deadline_ns) noexcept {
@@ -251,63 +277,110 @@ private:
         return static_cast<int>(std::min<std::uint64_t>(ms, std::numeric_limits<int>::max()));
     }
 
+    void wake_leader() noexcept {
+        const std::uint64_t one = 1;
+        static_cast<void>(::write(wake_.get(), &one, sizeof one));
+    }
+
     void enqueue(sender_id id) {
         const auto found = senders_.find(id);
-        if (found == senders_.end() || std::exchange(found->second.queued, true)) return;
-        ready_.push_back(id);
+        if (found == senders_.end()) return;
+        if (found->second.serving)
+            found->second.again = true;
+        else if (!std::exchange(found->second.queued, true))
+            ready_.push_back(id);
     }
 
     void admit() {
-        while (senders_.size() < options_.max_senders) {
-            std::optional<endpoint> accepted = listener_.try_accept();
-            if (!accepted) return;
-            const sender_id id = next_id_++;
-            auto end = std::make_shared<channel>(std::move(*accepted), options_.channel);
-            // Edges: a thread that waits for the others is not to be woken by this one
-            // as long as another serves it.
-            watch(end->fd(), EPOLLIN | EPOLLET, id);
-            senders_.emplace(id, place{std::move(end), false});
-            ++stats_.connected;
-            enqueue(id);
+        try {
+            while (senders_.size() < options_.max_senders) {
+                std::optional<endpoint> accepted = listener_.try_accept();
+                if (!accepted) return;
+                admit(std::move(*accepted));
+            }
+            retry_ns_ = 0;
+        } catch (const error& wrong) {
+            // No descriptors or no memory left, by whoever's fault: a while later there
+            // may be. Those that are here are served meanwhile.
+            retry_ns_ = ipcdoor_deadline_ns(100'000'000);
+            last_refusal_ = wrong.error_number();
         }
-        // Full: the listener is looked at again when somebody leaves.
+        // The listener is looked at again when somebody leaves.
         ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener_.fd(), nullptr);
         full_ = true;
     }
 
-    void drop(sender_id id) {
-        const auto found = senders_.find(id);
-        if (found == senders_.end()) return;
-        ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, found->second.end->fd(), nullptr);
-        senders_.erase(found);
-        ++stats_.gone;
-        if (std::exchange(full_, false)) watch(listener_.fd(), EPOLLIN, listener_tag);
+    void admit(endpoint accepted) {
+        const sender_id id = next_id_++;
+        auto end = std::make_shared<channel>(std::move(accepted), options_.channel);
+        // Edges: a thread that waits for the others is not to be woken by this one
+        // as long as another serves it.
+        watch(end->fd(), EPOLLIN | EPOLLET, id);
+        senders_.emplace(id, place{std::move(end)});
+        ++stats_.connected;
+        enqueue(id);
     }
 
-    // Takes a message of one of those that have some; the most urgent of the first.
+    void watch_listener_again() {
+        full_ = false;
+        retry_ns_ = 0;
+        watch(listener_.fd(), EPOLLIN, listener_tag);
+    }
+
+    // Its channel, to be destroyed with nothing locked.
+    std::shared_ptr<channel> drop(sender_id id) {
+        const auto found = senders_.find(id);
+        if (found == senders_.end()) return nullptr;
+        std::shared_ptr<channel> end = std::move(found->second.end);
+        ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, end->fd(), nullptr);
+        senders_.erase(found);
+        ++stats_.gone;
+        if (full_) watch_listener_again();
+        return end;
+    }
+
+    // Takes a message of one of those that have some; the most urgent of the first. The
+    // mutex is not held while a channel is received from: what follows a reply is done
+    // there, and may use this.
     bool take(delivery& into, std::unique_lock<std::mutex>& lock) {
         while (!ready_.empty()) {
-            const std::size_t chosen = most_urgent();
+            // Now and then who has waited longest, or an urgent flood would starve it.
+            const std::size_t chosen = ++taken_ % 4 == 0 ? 0 : most_urgent();
             const sender_id id = ready_[chosen];
             ready_.erase(ready_.begin() + static_cast<std::ptrdiff_t>(chosen));
             const auto found = senders_.find(id);
             if (found == senders_.end()) continue;
             found->second.queued = false;
+            found->second.serving = true;
+            std::shared_ptr<channel> end = found->second.end;
+            if (!ready_.empty()) changed_.notify_one();
+            lock.unlock();
+            std::optional<error> trouble;
+            bool received = false;
             try {
-                if (!found->second.end->try_receive(into.content)) continue;
+                received = end->try_receive(into.content);
             } catch (const error& wrong) {
-                if (!wrong.is_peer_death()) ++stats_.broken;
-                drop(id);
-                if (options_.on_gone) {
-                    const error reason = wrong;
-                    lock.unlock();
-                    options_.on_gone(id, reason);
-                    lock.lock();
-                }
+                trouble = wrong;
+            } catch (const std::exception& wrong) {
+                trouble.emplace(ENOMEM, wrong.what());
+            }
+            lock.lock();
+            if (trouble) {
+                if (!trouble->is_peer_death()) ++stats_.broken;
+                end = drop(id);
+                lock.unlock();
+                const bool was_here = end != nullptr;
+                end.reset();
+                if (was_here && options_.on_gone) options_.on_gone(id, *trouble);
+                lock.lock();
                 continue;
             }
+            if (const auto still = senders_.find(id); still != senders_.end()) {
+                still->second.serving = false;
+                if (std::exchange(still->second.again, false) || received) enqueue(id);
+            }
+            if (!received) continue;
             into.from = id;
-            enqueue(id);
             return true;
         }
         return false;
@@ -332,7 +405,7 @@ private:
     const mailbox_options options_;
     listener listener_;
     const owned_fd epoll_;
-    const owned_fd closing_;
+    const owned_fd wake_;
 
     mutable std::mutex mutex_;
     std::condition_variable changed_;
@@ -341,6 +414,10 @@ private:
     sender_id next_id_ = first_sender;              // mutex_
     bool leading_ = false;                          // mutex_: a thread waits for descriptors
     bool full_ = false;                             // mutex_: the listener is not looked at
+    std::uint64_t retry_ns_ = 0;                    // mutex_: when again; 0: when one leaves
+    int last_refusal_ = 0;                          // mutex_
+    unsigned taken_ = 0;                            // mutex_
+    unsigned takes_since_look_ = 0;                 // mutex_
     bool closed_ = false;                           // mutex_
     mailbox_stats stats_;                           // mutex_
 };

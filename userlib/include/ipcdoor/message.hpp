@@ -59,6 +59,9 @@
 #ifndef IPCDOOR_MESSAGE_HPP
 #define IPCDOOR_MESSAGE_HPP
 
+#include <sys/types.h>
+#include <unistd.h>
+
 #include <cerrno>
 #include <coroutine>
 #include <functional>
@@ -234,7 +237,8 @@ private:
 //     message third = co_await channel.start_call("c");
 //
 // A coroutine goes on in the thread that received the reply, inside its call on the
-// channel, and so does then(); neither may receive from the same channel by waiting there.
+// channel, and so does then(): neither may throw, nor receive from the same channel by
+// waiting there, and what takes long there holds up that thread's own call.
 // Destroyed, the reply is dropped when it comes, and counted (late_replies).
 //
 // Errors of get() and co_await: those of call(); ECANCELED where the channel is gone.
@@ -259,7 +263,10 @@ public:
     // again.
     message get(deadline until = {}) {
         if (!ready()) {
-            if (const auto core = core_.lock()) core->await_call(*call_, until.ns());
+            if (const auto core = core_.lock())
+                core->await_call(*call_, until.ns());
+            else if (!ready())
+                detail::throw_error(ECANCELED, "channel: it is being closed");
         }
         call_->check();
         return std::move(call_->reply);
@@ -308,6 +315,17 @@ public:
                                                options.max_message_bytes})),
           full_(options.full) {}
 
+    channel(channel&&) noexcept = default;
+    channel& operator=(channel&& other) noexcept {
+        leave_to_parent();
+        core_ = std::move(other.core_);
+        endpoint_ = std::move(other.endpoint_);
+        full_ = other.full_;
+        owner_ = other.owner_;
+        return *this;
+    }
+    ~channel() { leave_to_parent(); }
+
     // The longest message of a priority that lies in one record: it can be loaned, and
     // sent by try_send().
     std::size_t max_record_bytes(unsigned priority = 0) const {
@@ -322,7 +340,7 @@ public:
     void send(const bytes_view& bytes, const send_options& options, deadline until = {}) {
         const bool block = full_ == when_full::block;
         if (core_->send({detail::record_type::message, 0, options.priority}, bytes.bytes(),
-                        until.ns(), block))
+                        until.ns(), block, false))
             return;
         if (full_ == when_full::fail) {
             detail::throw_error(EAGAIN,
@@ -332,10 +350,17 @@ public:
     }
     void send(const bytes_view& bytes, deadline until = {}) { send(bytes, send_options{}, until); }
 
-    // False, and nothing sent, where there is no room now. Never blocks.
+    // False, and nothing sent, where there is no room now. Never blocks. Then fd() tells of
+    // room, until the next try; who gives the message up uses send_if_room() instead.
     [[nodiscard]] bool try_send(const bytes_view& bytes, const send_options& options = {}) {
         return core_->send({detail::record_type::message, 0, options.priority}, bytes.bytes(), 0,
                            false);
+    }
+
+    // The same, for those who do not want to be told by fd() of room.
+    [[nodiscard]] bool send_if_room(const bytes_view& bytes, const send_options& options = {}) {
+        return core_->send({detail::record_type::message, 0, options.priority}, bytes.bytes(), 0,
+                           false, false);
     }
 
     // The next message or request; blocks while there is none.
@@ -419,8 +444,15 @@ public:
         if (request.core_ != core_.get() || request.envelope_.type != detail::record_type::request)
             detail::throw_error(EINVAL,
                                 "channel: call() takes a loan of this channel's loan_request()");
+        bool published = false;
+        try {
+            core_->call_with_loan(request.envelope_, request.bytes_.size(), into, until.ns(),
+                                  published);
+        } catch (...) {
+            if (published) request.core_ = nullptr;
+            throw;
+        }
         request.core_ = nullptr;
-        core_->call_with_loan(request.envelope_, request.bytes_.size(), into, until.ns());
     }
 
     // Sends a request and goes on; blocks while the ring is full.
@@ -493,9 +525,18 @@ private:
         return {*core_, what, {memory, bytes}};
     }
 
+    // In a forked child: locks and waiting threads in there are the parent's, and so is
+    // whatever follows a reply. The endpoint's descriptors are closed.
+    void leave_to_parent() noexcept {
+        if (core_ == nullptr || owner_ == ::getpid()) return;
+        static_cast<void>(new (std::nothrow)
+                              std::shared_ptr<detail::channel_core>(std::move(core_)));
+    }
+
     std::unique_ptr<endpoint> endpoint_;
     std::shared_ptr<detail::channel_core> core_;  // gone before the endpoint
     when_full full_;
+    pid_t owner_ = ::getpid();
 };
 
 }  // namespace ipcdoor

@@ -108,7 +108,7 @@ public:
     deadline until() const noexcept { return deadline::at_ns(deadline_ns_); }
     // True once the caller has cancelled, its deadline has passed, or it has died.
     bool cancelled() const noexcept {
-        return cancelled_.load(std::memory_order_relaxed) ||
+        return cancelled_.load(std::memory_order_acquire) ||
                (deadline_ns_ != IPCDOOR_NO_DEADLINE && ipcdoor_now_ns() >= deadline_ns_);
     }
     // Who calls, as the kernel captured it.
@@ -166,7 +166,11 @@ public:
     // What there is to do now, for event loops; fd() is readable when there is more.
     void poll() {
         delivery got;
-        while (box_.try_receive(got)) handle(got);
+        try {
+            while (box_.try_receive(got)) handle(got);
+        } catch (const error& wrong) {
+            if (wrong.error_number() != ECANCELED) throw;  // stopped
+        }
     }
     int fd() const noexcept { return box_.fd(); }
 
@@ -253,16 +257,26 @@ private:
             to.raw(&header, sizeof header);
             (encode(to, result), ...);
         };
-        if (bytes <= end->max_record_bytes(call.content.priority())) {
-            loaned_message loan = end->loan_reply(call.content, bytes, reply_until());
-            fill(loan.bytes());
-            loan.publish();
-        } else {
-            std::vector<std::byte> memory(bytes);
-            fill(memory);
-            end->reply(call.content, memory, reply_until());
+        try {
+            if (bytes <= end->max_record_bytes(call.content.priority())) {
+                loaned_message loan = end->loan_reply(call.content, bytes, reply_until());
+                fill(loan.bytes());
+                loan.publish();
+            } else {
+                std::vector<std::byte> memory(bytes);
+                fill(memory);
+                end->reply(call.content, memory, reply_until());
+            }
+        } catch (const error& wrong) {
+            if (wrong.error_number() == EMSGSIZE) throw;  // an error's reply is shorter
+            throw not_answered(wrong.what());
         }
     }
+
+    // A reply could not be sent, so there is no use in sending another one about that.
+    struct not_answered : std::runtime_error {
+        using std::runtime_error::runtime_error;
+    };
 
     // A client that takes no replies may hold up a thread for as long, and is dropped then.
     static deadline reply_until() { return std::chrono::seconds(5); }
@@ -283,6 +297,8 @@ private:
         calls_.fetch_add(1, std::memory_order_relaxed);
         try {
             dispatch(got);
+        } catch (const not_answered&) {
+            throw;
         } catch (const failure& wrong) {
             answer_error(got, reply_kind::failure, wrong.code(), wrong.what());
         } catch (const error& wrong) {
@@ -293,8 +309,9 @@ private:
             answer_error(got, reply_kind::failure, failure::uncaught,
                          "something that is no std::exception");
         }
-    } catch (const error&) {
-        // The reply could not be sent: who called is gone, broken, or takes nothing.
+    } catch (const std::exception&) {
+        // The reply could not be sent: who called is gone, broken, or takes nothing; or
+        // what came was neither a call nor a cancel; or there is no memory for it.
         box_.disconnect(got.from);
     }
 
@@ -348,8 +365,8 @@ private:
         const std::lock_guard lock(running_mutex_);
         const auto found = running_.find({got.from, wanted.id});
         if (found == running_.end()) return;  // it is done, or was never begun
-        found->second->cancelled_.store(true, std::memory_order_relaxed);
         cancelled_.fetch_add(1, std::memory_order_relaxed);
+        found->second->cancelled_.store(true, std::memory_order_release);
     }
 
     // Whoever leaves cancels what it has asked for.
@@ -386,6 +403,9 @@ using signature_text = std::string (*)();
 // The result that a reply carries, or its error thrown.
 template <class Result>
 Result unpack(const message& reply, std::string_view method, signature_text called) {
+    static_assert(!is_view<Result>(),
+                  "a result cannot be a view of a message that is gone by then: take a "
+                  "std::string or std::vector");
     reader from(reply.bytes());
     reply_header header;
     std::memcpy(&header, from.take(sizeof header).data(), sizeof header);
@@ -487,7 +507,7 @@ public:
     template <class Result>
     bool cancel(const pending<Result>& call) {
         const cancel_message wanted{call.reply_.id()};
-        return call.ready() || end_.try_send(wanted, {.priority = options_.priority});
+        return call.ready() || end_.send_if_room(wanted, {.priority = options_.priority});
     }
 
     // Lets results come in whose calls were started; for event loops, with fd().

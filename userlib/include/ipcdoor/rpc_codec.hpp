@@ -169,9 +169,42 @@ concept product = is_array<T> || is_a<T, std::pair> || is_a<T, std::tuple>;
 template <class T>
 concept aggregate = std::is_aggregate_v<T> && !is_array<T> && !std::is_array_v<T>;
 
+template <class T>
+inline constexpr bool is_bool_enum = false;
+template <class T>
+requires std::is_enum_v<T>
+inline constexpr bool is_bool_enum<T> = std::same_as<std::underlying_type_t<T>, bool>;
+
 // Elements that are copied all at once: no bool, whose bytes have to be looked at.
 template <class T>
-concept bulk = number<T> && !std::same_as<T, bool>;
+concept bulk = number<T> && !std::same_as<T, bool> && !is_bool_enum<T>;
+
+// Whether a decoded T refers to the message, in itself or in what it is made of, four
+// levels deep.
+template <class T, unsigned Levels = 4>
+constexpr bool is_view() {
+    if constexpr (std::same_as<T, std::string_view> || is_span<T>) {
+        return true;
+    } else if constexpr (Levels == 0 || number<T> || text<T> || std::is_void_v<T>) {
+        return false;
+    } else if constexpr (sequence<T> || is_a<T, std::optional> || is_array<T>) {
+        return is_view<typename T::value_type, Levels - 1>();
+    } else if constexpr (dictionary<T>) {
+        return is_view<typename T::key_type, Levels - 1>() ||
+               is_view<typename T::mapped_type, Levels - 1>();
+    } else {
+        const auto any = []<class... Ts>(std::type_identity<std::tuple<Ts...>>) {
+            return (false || ... || is_view<std::remove_cvref_t<Ts>, Levels - 1>());
+        };
+        if constexpr (is_a<T, std::pair>)
+            return is_view<typename T::first_type, Levels - 1>() ||
+                   is_view<typename T::second_type, Levels - 1>();
+        else if constexpr (is_a<T, std::tuple>)
+            return any(std::type_identity<T>{});
+        else
+            return any(std::type_identity<decltype(members(std::declval<T&>()))>{});
+    }
+}
 
 template <class T>
 inline constexpr bool unsupported = false;
@@ -402,7 +435,9 @@ constexpr std::size_t least_bytes() {
 template <class T>
 T decode(reader& from) {
     const reader::nesting deeper(from);
-    if constexpr (std::same_as<T, bool>) {
+    if constexpr (detail::is_bool_enum<T>) {
+        return static_cast<T>(decode<bool>(from));
+    } else if constexpr (std::same_as<T, bool>) {
         const auto byte = static_cast<std::uint8_t>(from.take(1)[0]);
         if (byte > 1) reader::wrong("a bool that is neither 0 nor 1");
         return byte != 0;

@@ -38,11 +38,11 @@ public:
     // Sends a one-way message or a reply. False (only where not `block`): there is
     // no room now.
     bool send(const envelope& what, std::span<const std::byte> bytes, std::uint64_t deadline_ns,
-              bool block) {
+              bool block, bool watch = true) {
         return guarded([&] {
             if (!link_.await_peer(deadline_ns, block)) return false;
             bool owed = false;
-            if (!out_.put(what, bytes, deadline_ns, block, owed)) return false;
+            if (!out_.put(what, bytes, deadline_ns, block, owed, watch)) return false;
             if (owed) link_.ring_for_data();
             if (link_.dead()) link_.throw_dead();
             return true;
@@ -56,7 +56,9 @@ public:
             if (!link_.await_peer(deadline_ns, block)) return false;
             channel_receiver::waiter me{0, &into};
             const channel_receiver::enrolled here(in_, me);
-            return in_.await(me, deadline_ns, block, false);
+            if (in_.await(me, deadline_ns, block, false)) return true;
+            out_.take_stale();
+            return false;
         });
     }
 
@@ -68,7 +70,10 @@ public:
             if (!link_.await_peer(deadline_ns, block)) return false;
             channel_receiver::waiter me{0, &into, true};
             const channel_receiver::enrolled here(in_, me);
-            if (!in_.await(me, deadline_ns, block, false)) return false;
+            if (!in_.await(me, deadline_ns, block, false)) {
+                out_.take_stale();
+                return false;
+            }
             held = me.held;
             return true;
         });
@@ -156,12 +161,15 @@ public:
             return true;
         });
     }
+    // `published`: the loan is gone, whatever is thrown.
     void call_with_loan(const envelope& what, std::size_t bytes, message& into,
-                        std::uint64_t deadline_ns) {
+                        std::uint64_t deadline_ns, bool& published) {
         guarded([&] {
             channel_receiver::waiter me{what.id, &into};
             const channel_receiver::enrolled here(in_, me);
-            return in_.await(me, deadline_ns, true, out_.publish_loan(what, bytes));
+            const bool owed = out_.publish_loan(what, bytes);
+            published = true;
+            return in_.await(me, deadline_ns, true, owed);
         });
     }
     void cancel_loan(const envelope& what) noexcept { out_.cancel_loan(what.lane); }

@@ -106,6 +106,8 @@ public:
                     static_cast<const message_slot*>(theirs_)->max_message_bytes.load(
                         std::memory_order_relaxed);
                 ready_.store(true, std::memory_order_release);
+                // This thread may have taken the ring that another one sleeps for.
+                if (greeting_) ring_own(hello_vector);
                 break;
             }
             if (gone) throw_error(EPIPE, "channel: the peer died before it opened its channel");
@@ -182,8 +184,8 @@ public:
 
     // ---- what ends a channel ----
 
-    bool dead() const noexcept { return dead_.load(std::memory_order_relaxed); }
-    void note_death() noexcept { dead_.store(true, std::memory_order_relaxed); }
+    bool dead() const noexcept { return dead_.load(std::memory_order_acquire); }
+    void note_death() noexcept { dead_.store(true, std::memory_order_release); }
     [[noreturn]] void throw_dead() {
         note_death();
         throw_error(EPIPE, "channel: the peer is dead; connect again");

@@ -74,6 +74,8 @@ public:
         message* into;
         bool in_place = false;
         bool done = false;
+        bool asleep = false;                // on `changed`: only then it can be woken
+        bool polls = false;                 // it was told that there is nothing, and polls
         std::optional<held_record> held{};  // instead of `into`
         std::condition_variable changed{};
     };
@@ -114,7 +116,7 @@ public:
         ~enrolled() {
             const std::lock_guard lock(receiver_.mutex_);
             std::erase(receiver_.waiters_, &me_);
-            receiver_.pass_on();
+            receiver_.pass_on(!me_.polls);
         }
         enrolled(const enrolled&) = delete;
         enrolled& operator=(const enrolled&) = delete;
@@ -176,6 +178,7 @@ public:
             if (!completed_.empty()) {
                 std::vector<std::shared_ptr<async_call>> completed;
                 completed.swap(completed_);
+                pass_on();  // others go on while this one is busy
                 lock.unlock();
                 if (std::exchange(owed, false)) link_.ring_for_data();
                 follow_up(completed);
@@ -191,10 +194,16 @@ public:
             }
             link_.check_failed();
             if (!leading_ && !stalled_) {
-                if (!lead(lock, me, deadline_ns, block, owed)) return false;
+                if (!lead(lock, me, deadline_ns, block, owed)) {
+                    polled_ = me.polls = true;
+                    return false;
+                }
                 continue;
             }
-            if (!block) return false;
+            if (!block) {
+                polled_ = me.polls = true;
+                return false;
+            }
             if (owed) {
                 owed = false;
                 lock.unlock();
@@ -202,8 +211,13 @@ public:
                 lock.lock();
                 continue;
             }
-            if (!wait_until(me.changed, lock, deadline_ns) && !me.done && !take_from_inbox(me))
-                channel_link::throw_timeout(me.id == 0 ? "a message" : "the reply");
+            me.asleep = true;
+            const bool woken = wait_until(me.changed, lock, deadline_ns);
+            me.asleep = false;
+            if (woken || me.done || take_from_inbox(me)) continue;
+            // Nobody may have looked for it lately.
+            if (!leading_ && !stalled_ && lead(lock, me, 0, false, owed)) continue;
+            channel_link::throw_timeout(me.id == 0 ? "a message" : "the reply");
         }
     }
 
@@ -249,6 +263,9 @@ private:
     static constexpr std::uint64_t polled_vectors =
         vector_bit(data_vector) | vector_bit(hello_vector) | vector_bit(IPCDOOR_VECTOR_LIFECYCLE);
 
+    static constexpr unsigned records_between_looks = 64;  // at the clock
+    static constexpr std::uint64_t reserved_at_once = std::uint64_t{1} << 20;
+
     struct lane_state {
         std::optional<ring_consumer> ring;  // mutex_, or whoever set leading_
         bool used = false;                  // a record was seen: worth arming
@@ -263,22 +280,30 @@ private:
     //
     // Every waiter that leaves comes here, so a wake-up that met a waiter on its
     // way out is not lost but handed on.
-    void pass_on() {
-        if (inbox_count_ != 0) wake_receiver();
-        if (leading_ || stalled_) return;
-        for (waiter* other : waiters_) {
-            if (other->done) continue;
-            other->changed.notify_one();
-            return;
+    void pass_on(bool tell_pollers = true) {
+        bool taken_care_of = inbox_count_ == 0 || wake_receiver();
+        if (!leading_ && !stalled_) {
+            for (waiter* other : waiters_) {
+                if (other->done || !other->asleep) continue;
+                other->changed.notify_one();
+                return;
+            }
+            taken_care_of = false;
         }
+        // An event loop that was sent back to its descriptor: what it waits for may have
+        // been taken into the inbox, or be armed for by nobody any more.
+        if (!taken_care_of && tell_pollers && std::exchange(polled_, false))
+            link_.ring_own(data_vector);
     }
 
-    void wake_receiver() {
+    // False: nobody sleeps for a message.
+    bool wake_receiver() {
         for (waiter* other : waiters_) {
-            if (other->id != 0 || other->done) continue;
+            if (other->id != 0 || other->done || !other->asleep) continue;
             other->changed.notify_one();
-            return;
+            return true;
         }
+        return false;
     }
 
     // ---- the inbox ----
@@ -326,6 +351,7 @@ private:
             }
         };
         leading_ = true;
+        unsigned taken = 0;
         const leadership leader{*this, lock, me};
         while (!me.done && !stalled_ && completed_.empty() && (me.id != 0 || inbox_count_ == 0)) {
             link_.check_failed();
@@ -334,6 +360,16 @@ private:
             if (const auto record = next()) {
                 if (std::exchange(owed, false)) link_.ring_for_data();
                 dispatch(*record, me);
+                // A peer may send without end what is for nobody.
+                if (me.done || ++taken % records_between_looks != 0) continue;
+                if (!block) {
+                    // What is pending is taken first, so that this ring is news to epoll.
+                    static_cast<void>(link_.wait(polled_vectors, 0));
+                    link_.ring_own(data_vector);
+                    return false;
+                }
+                if (deadline_ns != IPCDOOR_NO_DEADLINE && ipcdoor_now_ns() >= deadline_ns)
+                    channel_link::throw_timeout(me.id == 0 ? "a message" : "the reply");
                 continue;
             }
             if (drained) {
@@ -473,6 +509,7 @@ private:
             case record_type::abort:
                 if (!from.partial || !bytes.empty() || more) ring_violation("an abort of nothing");
                 from.partial = false;
+                from.whole = {};
                 break;
             default:
                 ring_violation("a record of the unknown type " + std::to_string(found.record.type));
@@ -490,8 +527,9 @@ private:
         if (bytes.size() >= from.total) ring_violation("a part as long as the whole");
         from.type = type;
         from.id = id;
-        from.whole.bytes_.clear();
-        from.whole.bytes_.reserve(static_cast<std::size_t>(from.total));
+        // As it comes: the length is only what the peer says.
+        from.whole = {};
+        from.whole.bytes_.reserve(static_cast<std::size_t>(std::min(from.total, reserved_at_once)));
         append(from.whole, bytes);
         from.partial = true;
     }
@@ -553,7 +591,8 @@ private:
         return true;
     }
 
-    static void follow_up(const std::vector<std::shared_ptr<async_call>>& completed) {
+    // Whose continuation throws, ends the program: there is nobody here to tell.
+    static void follow_up(const std::vector<std::shared_ptr<async_call>>& completed) noexcept {
         for (const auto& call : completed) {
             call->then();
             call->then = nullptr;
@@ -585,9 +624,9 @@ private:
     template <class Fill>
     void deliver_reply(std::uint64_t id, Fill fill) {
         if (const auto found = calls_.find(id); found != calls_.end()) {
-            const std::shared_ptr<async_call> call = std::move(found->second);
-            calls_.erase(found);
+            const std::shared_ptr<async_call> call = found->second;
             fill(call->reply);
+            calls_.erase(found);
             complete(call);
             return;
         }
@@ -611,9 +650,10 @@ private:
     bool leading_ = false;          // mutex_
     bool stalled_ = false;          // mutex_: the inbox has no room for the next record
     std::vector<waiter*> waiters_;  // mutex_
-    std::array<std::deque<message>, message_max_lanes> inbox_;              // mutex_
-    std::size_t inbox_count_ = 0;                                           // mutex_
-    std::size_t inbox_bytes_ = 0;                                           // mutex_
+    std::array<std::deque<message>, message_max_lanes> inbox_;  // mutex_
+    bool polled_ = false;          // mutex_: who does not block was told that there is nothing
+    std::size_t inbox_count_ = 0;  // mutex_
+    std::size_t inbox_bytes_ = 0;  // mutex_
     std::unordered_map<std::uint64_t, std::shared_ptr<async_call>> calls_;  // mutex_
     std::vector<std::shared_ptr<async_call>> completed_;  // mutex_: `then` is still to be done
     std::atomic<std::uint64_t> next_id_{1};

@@ -17,6 +17,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <condition_variable>
 #include <cstddef>
@@ -75,9 +76,9 @@ public:
 
     // Sends `bytes`, the peer's greeting has been seen. `owed`: the peer sleeps for
     // it, the caller rings data_vector. False (only where not `block`): there is no
-    // room now, and the lane is left armed.
+    // room now. With `watch` the descriptor becomes readable when there may be.
     bool put(const envelope& what, std::span<const std::byte> bytes, std::uint64_t deadline_ns,
-             bool block, bool& owed) {
+             bool block, bool& owed, bool watch = true) {
         check(what.lane, bytes.size());
         const std::size_t prefix = what.prefix_bytes();
         lane_state& out = lanes_[what.lane];
@@ -90,13 +91,14 @@ public:
                                       " can be tried");
         }
         std::unique_lock lock(out.mutex);
-        if (!await_turn(out, lock, deadline_ns, block)) return false;
-        if (!mend(out, what.lane, lock, deadline_ns, block)) return false;
+        if (!await_turn(out, lock, deadline_ns, block, watch)) return false;
+        if (!mend(out, what.lane, lock, deadline_ns, block, watch)) return false;
         if (!whole) {
             put_parts(what, bytes, lock, deadline_ns, owed);
             return true;
         }
-        std::byte* const to = room(out, what.lane, lock, prefix + bytes.size(), deadline_ns, block);
+        std::byte* const to =
+            room(out, what.lane, lock, prefix + bytes.size(), deadline_ns, block, watch);
         if (to == nullptr) return false;
         if (prefix != 0) std::memcpy(to, &what.id, prefix);
         if (!bytes.empty()) std::memcpy(to + prefix, bytes.data(), bytes.size());
@@ -120,9 +122,9 @@ public:
         const std::size_t prefix = what.prefix_bytes();
         lane_state& out = lanes_[what.lane];
         std::unique_lock lock(out.mutex);
-        if (!await_turn(out, lock, deadline_ns, block)) return nullptr;
-        if (!mend(out, what.lane, lock, deadline_ns, block)) return nullptr;
-        std::byte* const to = room(out, what.lane, lock, prefix + bytes, deadline_ns, block);
+        if (!await_turn(out, lock, deadline_ns, block, true)) return nullptr;
+        if (!mend(out, what.lane, lock, deadline_ns, block, true)) return nullptr;
+        std::byte* const to = room(out, what.lane, lock, prefix + bytes, deadline_ns, block, true);
         if (to == nullptr) return nullptr;
         if (prefix != 0) std::memcpy(to, &what.id, prefix);
         out.busy = true;
@@ -134,14 +136,26 @@ public:
         lane_state& out = lanes_[what.lane];
         const std::lock_guard lock(out.mutex);
         const bool owed = publish(out, what.prefix_bytes() + bytes, what.type, 0);
-        end_turn(out);
+        end_turn(out, what.lane);
         return owed;
     }
 
     void cancel_loan(unsigned on_lane) noexcept {
         lane_state& out = lanes_[on_lane];
         const std::lock_guard lock(out.mutex);
-        end_turn(out);
+        end_turn(out, on_lane);
+    }
+
+    // Takes rings for room that nobody waits for any more, so that they do not keep the
+    // descriptor readable.
+    void take_stale() {
+        if (!any_stale_.exchange(false, std::memory_order_relaxed)) return;
+        for (unsigned i = 0; i < link_.geometry().lanes; ++i) {
+            const std::lock_guard lock(lanes_[i].mutex);
+            if (lanes_[i].busy || lanes_[i].polled) continue;
+            lanes_[i].ring->disarm();
+            note(link_.wait(vector_bit(space_vector(i)), 0));
+        }
     }
 
     // After a failure: nobody may go on waiting.
@@ -170,21 +184,25 @@ private:
     // The turn of a lane, for as long as this lives; made and ended with its mutex held.
     class turn_holder {
     public:
-        turn_holder(channel_sender& sender, lane_state& out) : sender_(sender), out_(out) {
+        turn_holder(channel_sender& sender, lane_state& out, unsigned index)
+            : sender_(sender), out_(out), index_(index) {
             out_.busy = true;
         }
-        ~turn_holder() { sender_.end_turn(out_); }
+        ~turn_holder() { sender_.end_turn(out_, index_); }
         turn_holder(const turn_holder&) = delete;
         turn_holder& operator=(const turn_holder&) = delete;
 
     private:
         channel_sender& sender_;
         lane_state& out_;
+        const unsigned index_;
     };
 
-    void end_turn(lane_state& out) noexcept {
+    void end_turn(lane_state& out, unsigned index) noexcept {
         out.busy = false;
         out.turn.notify_one();
+        // Who polls may have been refused for this turn, or have lost its ring to it.
+        if (out.polled) link_.ring_own(space_vector(index));
     }
 
     void check(unsigned on_lane, std::size_t bytes) {
@@ -200,9 +218,13 @@ private:
     }
 
     bool await_turn(lane_state& out, std::unique_lock<std::mutex>& lock, std::uint64_t deadline_ns,
-                    bool block) {
+                    bool block, bool watch) {
         while (out.busy) {
-            if (!block) return false;
+            link_.check_failed();
+            if (!block) {
+                out.polled = out.polled || watch;
+                return false;
+            }
             ++out.queue;
             const bool woken = wait_until(out.turn, lock, deadline_ns);
             --out.queue;
@@ -221,18 +243,18 @@ private:
 
     // Tells the peer that the message before this one will not be completed.
     bool mend(lane_state& out, unsigned index, std::unique_lock<std::mutex>& lock,
-              std::uint64_t deadline_ns, bool block) {
+              std::uint64_t deadline_ns, bool block, bool watch) {
         if (!out.torn) return true;
-        if (room(out, index, lock, 0, deadline_ns, block) == nullptr) return false;
-        if (publish(out, 0, record_type::abort, 0)) link_.ring_for_data();
+        if (room(out, index, lock, 0, deadline_ns, block, watch) == nullptr) return false;
         out.torn = false;
+        if (publish(out, 0, record_type::abort, 0)) link_.ring_for_data();
         return true;
     }
 
     void put_parts(const envelope& what, std::span<const std::byte> bytes,
                    std::unique_lock<std::mutex>& lock, std::uint64_t deadline_ns, bool& owed) {
         lane_state& out = lanes_[what.lane];
-        const turn_holder turn(*this, out);
+        const turn_holder turn(*this, out, what.lane);
         // A quarter of the ring: filled here while another one is emptied there.
         const std::size_t part_bytes =
             static_cast<std::size_t>(out.ring->capacity() / 4) - ring_record_header_bytes;
@@ -241,7 +263,7 @@ private:
         while (!bytes.empty()) {
             const std::size_t prefix = first ? what.prefix_bytes() + sizeof total : 0;
             const std::size_t now = std::min(bytes.size(), part_bytes - prefix);
-            std::byte* to = room(out, what.lane, lock, prefix + now, deadline_ns, true);
+            std::byte* to = room(out, what.lane, lock, prefix + now, deadline_ns, true, false);
             if (first) {
                 if (what.prefix_bytes() != 0) std::memcpy(to, &what.id, record_id_bytes);
                 std::memcpy(to + what.prefix_bytes(), &total, sizeof total);
@@ -256,23 +278,21 @@ private:
         }
     }
 
-    // Memory for a record of `bytes`; nullptr (only where not `block`): there is none.
+    // Memory for a record of `bytes`; nullptr (only where not `block`): there is none, and
+    // with `watch` the ring is left armed.
     std::byte* room(lane_state& out, unsigned index, std::unique_lock<std::mutex>& lock,
-                    std::size_t bytes, std::uint64_t deadline_ns, bool block) {
+                    std::size_t bytes, std::uint64_t deadline_ns, bool block, bool watch) {
         const std::uint64_t mask = vector_bit(space_vector(index));
-        if (std::exchange(out.polled, false)) {
-            // Its ring has come, or will be looked for anew.
-            note(link_.wait(mask, 0));
-        }
+        // Its ring has come, or will be looked for anew.
+        if (!block && std::exchange(out.polled, false)) note(link_.wait(mask, 0));
         if (std::byte* const to = out.ring->reserve(bytes)) return to;
-        if (!block) {
-            note(link_.wait(mask, 0));
-            if (link_.dead()) link_.throw_dead();
-            if (!out.ring->arm(bytes)) return out.ring->reserve(bytes);
-            out.polled = true;
-            return nullptr;
-        }
-        return await_room(out, mask, lock, bytes, deadline_ns);
+        if (block) return await_room(out, index, lock, bytes, deadline_ns);
+        // The greeting's and the kernel's rings are nobody's: see channel_receiver.
+        note(link_.wait(mask | vector_bit(hello_vector) | vector_bit(IPCDOOR_VECTOR_LIFECYCLE), 0));
+        if (link_.dead()) link_.throw_dead();
+        if (!watch || !out.ring->arm(bytes)) return out.ring->reserve(bytes);
+        out.polled = true;
+        return nullptr;
     }
 
     // Of a wait that only looked.
@@ -283,18 +303,20 @@ private:
             throw_if(waited);
     }
 
-    std::byte* await_room(lane_state& out, std::uint64_t mask, std::unique_lock<std::mutex>& lock,
+    std::byte* await_room(lane_state& out, unsigned index, std::unique_lock<std::mutex>& lock,
                           std::size_t bytes, std::uint64_t deadline_ns) {
+        const std::uint64_t mask = vector_bit(space_vector(index));
         const bool had_turn = std::exchange(out.busy, true);
         struct turn_end {
             channel_sender& sender;
             lane_state& out;
+            unsigned index;
             bool keep;
             ~turn_end() {
-                if (!keep) sender.end_turn(out);
+                if (!keep) sender.end_turn(out, index);
             }
         };
-        const turn_end turn{*this, out, had_turn};
+        const turn_end turn{*this, out, index, had_turn};
         while (out.ring->arm(bytes)) {
             lock.unlock();
             const int waited = link_.wait(mask, deadline_ns);
@@ -302,6 +324,7 @@ private:
             link_.check_failed();
             if (waited == 0) continue;
             out.ring->disarm();
+            any_stale_.store(true, std::memory_order_relaxed);
             if (waited == -EPIPE) link_.throw_dead();
             if (waited != -ETIMEDOUT) throw_if(waited);
             // The last room may have come with the deadline.
@@ -313,6 +336,7 @@ private:
 
     channel_link& link_;
     std::array<lane_state, message_max_lanes> lanes_;
+    std::atomic<bool> any_stale_{false};
 };
 
 }  // namespace ipcdoor::detail
