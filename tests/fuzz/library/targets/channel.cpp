@@ -289,8 +289,11 @@ private:
         if (how % 4 == 0) {
             core_->cancel_loan(what);
         } else if (op == 9) {
-            judge(error_of([&] { core_->call_with_loan(what, bytes, received_, past_ns); }), true,
-                  false);
+            bool published = false;
+            const int called = error_of(
+                [&] { core_->call_with_loan(what, bytes, received_, past_ns, published); });
+            if (!published) core_->cancel_loan(what);
+            judge(called, true, false);
         } else {
             judge(error_of([&] { core_->publish_loan(what, std::min<std::size_t>(how, bytes)); }),
                   false, false);
