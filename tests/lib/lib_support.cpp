@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <future>
@@ -93,6 +94,12 @@ std::uint64_t scaled(std::uint64_t iterations) {
                                  ": expected a percentage, 1 to 100");
     const std::uint64_t some = iterations * percent / 100;
     return some == 0 ? 1 : some;
+}
+
+void check_in_thread(bool right, const char* what) {
+    if (right) return;
+    std::fprintf(stderr, "in a thread: not so: %s\n", what);
+    std::abort();
 }
 
 std::string unique_name() {

@@ -64,6 +64,11 @@ std::pair<channel, channel> channel_pair(std::uint64_t message_bytes = 8192,
 // The errno value of what the operation throws, 0 if it throws nothing.
 int error_of(const std::function<void()>& operation);
 
+// In place of CHECK() in threads, where Catch2's are not safe: ends the program.
+void check_in_thread(bool right, const char* what);
+#define CHECK_IN_THREAD(...) \
+    ::ipcdoor::test::check_in_thread(static_cast<bool>(__VA_ARGS__), #__VA_ARGS__)
+
 // A payload whose every byte follows from its number and length.
 std::string pattern(std::uint64_t number, std::size_t bytes);
 

@@ -155,7 +155,8 @@ TEST_CASE("a hostile sender is dropped, and nobody else is concerned", "[mailbox
     options.on_gone = [&](sender_id, const error& why) { told = why.error_number(); };
     post_office office(options);
     channel good = office.connect();
-    std::thread accepting([&] { CHECK(office.box.receive(soon).content.text() == "fine"); });
+    std::thread accepting(
+        [&] { CHECK_IN_THREAD(office.box.receive(soon).content.text() == "fine"); });
     endpoint bad = office.at.connect(office.name, soon);
     std::memset(bad.memory().data(), 0x55, 256);
     bad.ring(1 - bad.slot(), 1);
@@ -178,7 +179,7 @@ TEST_CASE("more senders than allowed wait until somebody leaves", "[mailbox]") {
         channel to(own.connect(office.name, soon));
         to.send("third", soon);
         // until it was received
-        CHECK(to.receive(soon).text() == "bye");
+        CHECK_IN_THREAD(to.receive(soon).text() == "bye");
     });
     delivery got;
     for (int i = 0; i < 20; ++i) {
@@ -342,7 +343,7 @@ TEST_CASE("a mailbox without descriptors for newcomers serves those it has", "[m
         door own = test_door();
         channel to(own.connect(office.name, soon));
         to.send("late", soon);
-        CHECK(to.receive(soon).text() == "bye");
+        CHECK_IN_THREAD(to.receive(soon).text() == "bye");
     });
     got = office.box.receive(soon);
     CHECK(got.content.text() == "late");

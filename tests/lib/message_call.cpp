@@ -295,15 +295,17 @@ TEST_CASE("who leads next is somebody who sleeps, not a caller that waits for ro
     auto ends = channel_pair(1024);
     auto& server = ends.first;
     auto& client = ends.second;
-    std::thread first([&, &to = client] { CHECK(to.call("first", soon).text() == "one"); });
+    std::thread first(
+        [&, &to = client] { CHECK_IN_THREAD(to.call("first", soon).text() == "one"); });
     const message one = server.receive(soon);
     while (client.try_send(pattern(0, 500))) {
     }
     std::thread blocked(
-        [&, &to = client] { CHECK(to.call(pattern(0, 500), soon).text() == "two"); });
+        [&, &to = client] { CHECK_IN_THREAD(to.call(pattern(0, 500), soon).text() == "two"); });
     std::this_thread::sleep_for(30ms);
-    std::thread urgent(
-        [&, &to = client] { CHECK(to.call("urgent", {.priority = 1}, soon).text() == "three"); });
+    std::thread urgent([&, &to = client] {
+        CHECK_IN_THREAD(to.call("urgent", {.priority = 1}, soon).text() == "three");
+    });
     while (server.next_priority() != 1) std::this_thread::sleep_for(1ms);
     const message three = server.receive(soon);
     std::this_thread::sleep_for(30ms);

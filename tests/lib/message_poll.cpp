@@ -149,7 +149,7 @@ TEST_CASE("epoll tells of what other threads left for the loop", "[message][poll
             from.reply(request, "reply", soon);
         });
         std::thread caller(
-            [&, &to = client] { CHECK(to.call("question", soon).text() == "reply"); });
+            [&, &to = client] { CHECK_IN_THREAD(to.call("question", soon).text() == "reply"); });
         caller.join();
         service_thread.join();
         REQUIRE(loop.wait(soon_ms));
@@ -161,7 +161,7 @@ TEST_CASE("epoll tells of what other threads left for the loop", "[message][poll
             from.reply(request, "reply", soon);
         });
         std::thread caller(
-            [&, &to = client] { CHECK(to.call("question", soon).text() == "reply"); });
+            [&, &to = client] { CHECK_IN_THREAD(to.call("question", soon).text() == "reply"); });
         caller.join();
         service_thread.join();
         server.send("later", soon);

@@ -103,8 +103,8 @@ TEST_CASE("requests and replies are loaned, too", "[call][loan]") {
     auto& client = ends.second;
     std::thread service_thread([&, &from = server] {
         held_message request = from.receive_in_place(soon);
-        CHECK(request.is_in_place());
-        CHECK(request.is_request());
+        CHECK_IN_THREAD(request.is_in_place());
+        CHECK_IN_THREAD(request.is_request());
         loaned_message reply = from.loan_reply(request, request.size(), soon);
         std::memcpy(reply.bytes().data(), request.bytes().data(), request.size());
         request.release();
@@ -136,7 +136,7 @@ TEST_CASE("a message held in place keeps its memory until it is released", "[mes
     CHECK_FALSE(server.try_receive());
     CHECK(error_of([&] { server.receive(20ms); }) == ETIMEDOUT);
     std::thread receiver(
-        [&, &from = server] { CHECK(from.receive(soon).text() == pattern(9, 1000)); });
+        [&, &from = server] { CHECK_IN_THREAD(from.receive(soon).text() == pattern(9, 1000)); });
     std::this_thread::sleep_for(20ms);
     held_message moved = std::move(held);
     CHECK(moved.text() == pattern(1, 1000));
@@ -171,8 +171,9 @@ TEST_CASE("what comes in parts or was set aside is read in place all the same",
     CHECK(aside.text() == "aside");
     CHECK(aside.priority() == 1);
     // A request that was put together can be answered as well.
-    std::thread caller(
-        [&, &to = client] { CHECK(to.call(pattern(2, 20'000), soon).text() == "long enough"); });
+    std::thread caller([&, &to = client] {
+        CHECK_IN_THREAD(to.call(pattern(2, 20'000), soon).text() == "long enough");
+    });
     held_message request = server.receive_in_place(soon);
     CHECK(request.is_request());
     server.reply(request, "long enough", soon);
