@@ -5,24 +5,9 @@
 
 #include <CLI/CLI.hpp>
 
+#include "parse_mode.hpp"
+
 namespace ipcdoor_cat {
-
-namespace {
-
-std::uint32_t parse_mode(const std::string& text) {
-    std::size_t used = 0;
-    unsigned long mode = 0;
-    try {
-        mode = std::stoul(text, &used, 8);
-    } catch (const std::exception&) {
-        used = 0;
-    }
-    if (used == 0 || used != text.size() || mode == 0 || mode > 0777)
-        throw CLI::ValidationError("--mode", "'" + text + "' is no mode: octal, as 600 or 0666");
-    return static_cast<std::uint32_t>(mode);
-}
-
-}  // namespace
 
 bool parse_command_line(int argc, char** argv, options& o, int& status) {
     CLI::App app{"Carries bytes from one process to another through a pipe of ipcdoor's"};
@@ -70,7 +55,7 @@ bool parse_command_line(int argc, char** argv, options& o, int& status) {
         app.parse(argc, argv);
         o.what = app.got_subcommand("in") ? direction::in : direction::out;
         if (app.count("--timeout") != 0) o.timeout_s = timeout_s;
-        if (!mode.empty()) o.mode = parse_mode(mode);
+        if (!mode.empty()) o.mode = ipcdoor_tools::parse_mode(mode);
     } catch (const CLI::Success& e) {
         status = app.exit(e);
         return false;

@@ -6,22 +6,11 @@
 #include <CLI/CLI.hpp>
 #include <stdexcept>
 
+#include "parse_mode.hpp"
+
 namespace ipcdoor_proxy {
 
 namespace {
-
-std::uint32_t parse_mode(const std::string& text) {
-    std::size_t used = 0;
-    unsigned long mode = 0;
-    try {
-        mode = std::stoul(text, &used, 8);
-    } catch (const std::exception&) {
-        used = 0;
-    }
-    if (used == 0 || used != text.size() || mode == 0 || mode > 0777)
-        throw CLI::ValidationError("--mode", "'" + text + "' is no mode: octal, as 600 or 0666");
-    return static_cast<std::uint32_t>(mode);
-}
 
 address parsed(const char* which, const std::string& text) {
     try {
@@ -73,7 +62,7 @@ bool parse_command_line(int argc, char** argv, options& o, int& status) {
         o.to = parsed("TO", to);
         if ((o.from.kind == network::ipcdoor) == (o.to.kind == network::ipcdoor))
             throw CLI::ValidationError("FROM, TO", "one of the two is an ipcdoor:NAME");
-        if (!mode.empty()) o.mode = parse_mode(mode);
+        if (!mode.empty()) o.mode = ipcdoor_tools::parse_mode(mode);
     } catch (const CLI::Success& e) {
         status = app.exit(e);
         return false;

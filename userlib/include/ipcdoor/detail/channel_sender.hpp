@@ -306,17 +306,9 @@ private:
     std::byte* await_room(lane_state& out, unsigned index, std::unique_lock<std::mutex>& lock,
                           std::size_t bytes, std::uint64_t deadline_ns) {
         const std::uint64_t mask = vector_bit(space_vector(index));
-        const bool had_turn = std::exchange(out.busy, true);
-        struct turn_end {
-            channel_sender& sender;
-            lane_state& out;
-            unsigned index;
-            bool keep;
-            ~turn_end() {
-                if (!keep) sender.end_turn(out, index);
-            }
-        };
-        const turn_end turn{*this, out, index, had_turn};
+        // Who sends in parts has it already.
+        std::optional<turn_holder> turn;
+        if (!out.busy) turn.emplace(*this, out, index);
         while (out.ring->arm(bytes)) {
             lock.unlock();
             const int waited = link_.wait(mask, deadline_ns);
