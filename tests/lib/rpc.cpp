@@ -191,8 +191,12 @@ TEST_CASE("malformed calls are answered with an error", "[rpc][hostile]") {
 TEST_CASE("deadlines travel with the call", "[rpc]") {
     office calc;
     std::atomic<int> begun{0};
-    calc.served.bind("sleep", [&](rpc::context& about) {
+    std::atomic<bool> held{true};
+    calc.served.bind("hold", [&] {
         ++begun;
+        while (held) std::this_thread::sleep_for(1ms);
+    });
+    calc.served.bind("outlast", [](rpc::context& about) {
         while (!about.cancelled()) std::this_thread::sleep_for(1ms);
     });
     calc.served.bind("left", [](rpc::context& about) { return about.until().ns(); });
@@ -200,15 +204,24 @@ TEST_CASE("deadlines travel with the call", "[rpc]") {
     rpc::client client = calc.client();
     const std::uint64_t at = ipcdoor_deadline_ns(50'000'000'000);
     CHECK(client.call_until<std::uint64_t>(deadline::at_ns(at), "left") == at);
-    CHECK(error_of([&] { client.call_until<void>(30ms, "sleep"); }) == ETIMEDOUT);
-    CHECK(begun == 1);
-    // One that waits behind a sleeper until its own deadline is over is not begun.
-    rpc::pending<void> first = client.start_until<void>(60ms, "sleep");
-    rpc::pending<void> second = client.start_until<void>(20ms, "sleep");
-    CHECK(error_of([&] { second.get(soon); }) == ETIMEDOUT);
-    CHECK(begun == 2);
-    CHECK(calc.served.stats().expired == 1);
+
+    // The one server thread is held: what waits behind it until its own deadline is over
+    // fails at that time, and is not begun later.
+    rpc::pending<void> first = client.start_until<void>(soon, "hold");
+    while (begun == 0) std::this_thread::sleep_for(1ms);
+    CHECK(error_of([&] { client.call_until<void>(30ms, "hold"); }) == ETIMEDOUT);
+    const deadline short_one = 20ms;
+    rpc::pending<void> second = client.start_until<void>(short_one, "hold");
+    while (ipcdoor_now_ns() < short_one.ns()) std::this_thread::sleep_for(1ms);
+    held = false;
     first.get(soon);
+    CHECK(error_of([&] { second.get(soon); }) == ETIMEDOUT);
+    CHECK(begun == 1);
+    CHECK(calc.served.stats().expired == 2);
+
+    // A handler sees that its call's time is over. (A late server never begins it.)
+    const int code = error_of([&] { client.start_until<void>(100ms, "outlast").get(soon); });
+    CHECK((code == 0 || code == ETIMEDOUT));
 }
 
 TEST_CASE("a call can be cancelled, and a client that leaves cancels all of its", "[rpc]") {
