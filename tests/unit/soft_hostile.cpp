@@ -333,7 +333,7 @@ TEST_CASE("A signal that a peer wants with a message and cannot get is not the s
     head.signal_mask = ~0ULL;
     // Its slot as a ring with one message, and it sleeps for the answers.
     auto* const slot = static_cast<std::byte*>(client.told.pages.memory());
-    const auto layout = ipcdoor::init_message_slot(slot, page, 1000);
+    const auto layout = ipcdoor::init_message_slot(slot, page, {1000});
     ipcdoor::message_lane& peer = ipcdoor::message_lane_of(static_cast<void*>(slot), 0);
     ipcdoor::detail::header_word(slot + layout.offset[0]) = ipcdoor::detail::pack_record(8, 1, 0);
     peer.output.tail = 16;

@@ -263,7 +263,7 @@ public:
             case 2: peer.version_min = static_cast<std::uint32_t>(random.below(3)); break;
             case 3: peer.version_max = static_cast<std::uint32_t>(random.below(3)); break;
             case 4:
-            case 5: init_message_slot(&peer, end_.peer.size(), most_bytes); break;
+            case 5: init_message_slot(&peer, end_.peer.size(), {most_bytes}); break;
             case 6:
             case 7:
             case 8:
@@ -315,7 +315,8 @@ private:
     void restart() {
         auto& own = *reinterpret_cast<message_slot*>(end_.own.seen());
         own.magic = 0;
-        core_.emplace(&end_, detail::channel_receiver::limits{0, std::size_t{1} << 12, most_bytes});
+        core_.emplace(
+            &end_, detail::channel_core::options{{0, std::size_t{1} << 12, most_bytes}, 0, false});
     }
 
     impatient script_;

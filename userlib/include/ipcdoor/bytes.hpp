@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,6 +19,8 @@
 #include <vector>
 
 #include <ipcdoor/error.hpp>
+#include <ipcdoor/owned_fd.hpp>
+#include <ipcdoor/scheduling.hpp>
 
 namespace ipcdoor {
 
@@ -63,7 +66,15 @@ private:
 
 namespace detail {
 class channel_receiver;
-}
+
+// What may come along with a message.
+struct message_extras {
+    std::optional<scheduling> sender{};
+    std::vector<owned_fd> descriptors{};
+
+    bool any() const noexcept { return sender.has_value() || !descriptors.empty(); }
+};
+}  // namespace detail
 
 // A received message, copied out of shared memory: nobody can change it now.
 // One object passed to receive() again and again reuses its memory.
@@ -102,9 +113,31 @@ public:
     // What the sender gave it, 0 to 3; a reply has its request's.
     unsigned priority() const noexcept { return priority_; }
 
+    // ---- what came along ----
+
+    std::size_t descriptor_count() const noexcept { return extras_.descriptors.size(); }
+
+    // The file descriptors, close-on-exec, in the sender's order, once. Throws EMFILE where
+    // this process had no room for all of them; those that it had are closed then.
+    std::vector<owned_fd> take_descriptors() {
+        std::vector<owned_fd> taken = std::exchange(extras_.descriptors, {});
+        for (const owned_fd& fd : taken) {
+            if (fd) continue;
+            detail::throw_error(EMFILE,
+                                "message: this process has no room for the descriptors that came "
+                                "along; raise its limit of open files");
+        }
+        return taken;
+    }
+
+    // How the sending thread was scheduled, as it says itself, where this side's channel
+    // asked for it (channel_options::ask_scheduling).
+    const std::optional<scheduling>& sender_scheduling() const noexcept { return extras_.sender; }
+
 private:
     friend class detail::channel_receiver;
     friend class channel;
+    friend class held_message;
 
     void assign(std::span<const std::byte> bytes, std::uint64_t request, unsigned priority) {
         bytes_.assign(bytes.begin(), bytes.end());
@@ -115,6 +148,7 @@ private:
     std::vector<std::byte> bytes_;
     std::uint64_t request_ = 0;  // correlation id, 0: wants no reply
     unsigned priority_ = 0;
+    detail::message_extras extras_;
 };
 
 }  // namespace ipcdoor

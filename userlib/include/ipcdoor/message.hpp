@@ -43,6 +43,8 @@
 //   EPROTONOSUPPORT  the peer speaks other versions only
 //   EAGAIN     send() found no room, and when_full is fail
 //   EINVAL     reply() to a message that is not a request; a priority that is none
+//   EOPNOTSUPP the peer takes no file descriptors (max_descriptors)
+//   EBADF      one of those to be sent is not open; nothing was sent
 //
 // Signal handlers run while a call blocks, and it goes on waiting.
 //
@@ -102,10 +104,19 @@ struct channel_options {
     // in parts and is put together in this process's memory.
     std::size_t max_message_bytes = std::size_t{16} << 20;
     when_full full = when_full::block;
+    // The most file descriptors that come along with a message to this end, at most 253.
+    // More than none opens a socket for them.
+    std::size_t max_descriptors = 0;
+    // Whoever sends messages and requests to this end says how its thread is scheduled:
+    // message::sender_scheduling(). It costs the sender a system call for each.
+    bool ask_scheduling = false;
 };
 
 struct send_options {
     unsigned priority = 0;  // 0 to 3, the higher the more urgent
+    // File descriptors for the receiver, which gets copies of its own; they stay the
+    // sender's. Not with loans, and not where the call may not block.
+    std::span<const int> descriptors{};
 };
 
 struct channel_stats {
@@ -210,6 +221,12 @@ public:
     unsigned priority() const noexcept { return record_ ? record_->lane : whole_.priority(); }
     // False where it was put together from parts, or had been set aside by a call().
     bool is_in_place() const noexcept { return record_.has_value(); }
+    // What came along, as message says.
+    std::size_t descriptor_count() const noexcept { return whole_.descriptor_count(); }
+    std::vector<owned_fd> take_descriptors() { return whole_.take_descriptors(); }
+    const std::optional<scheduling>& sender_scheduling() const noexcept {
+        return whole_.sender_scheduling();
+    }
 
     // Gives the memory back; the bytes are gone, and what it answers is forgotten.
     void release() noexcept {
@@ -310,9 +327,10 @@ public:
     explicit channel(endpoint end, const channel_options& options = {})
         : endpoint_(std::make_unique<endpoint>(std::move(end))),
           core_(std::make_shared<detail::channel_core>(
-              endpoint_->get(),
-              detail::channel_receiver::limits{options.spin_ns, options.inbox_bytes,
-                                               options.max_message_bytes})),
+              endpoint_->get(), detail::channel_core::options{{options.spin_ns, options.inbox_bytes,
+                                                               options.max_message_bytes},
+                                                              options.max_descriptors,
+                                                              options.ask_scheduling})),
           full_(options.full) {}
 
     channel(channel&&) noexcept = default;
@@ -339,8 +357,8 @@ public:
     // otherwise. What does not lie in one record needs when_full::block.
     void send(const bytes_view& bytes, const send_options& options, deadline until = {}) {
         const bool block = full_ == when_full::block;
-        if (core_->send({detail::record_type::message, 0, options.priority}, bytes.bytes(),
-                        until.ns(), block, false))
+        if (core_->send({detail::record_type::message, 0, options.priority},
+                        {bytes.bytes(), options.descriptors}, until.ns(), block, false))
             return;
         if (full_ == when_full::fail) {
             detail::throw_error(EAGAIN,
@@ -353,14 +371,14 @@ public:
     // False, and nothing sent, where there is no room now. Never blocks. Then fd() tells of
     // room, until the next try; who gives the message up uses send_if_room() instead.
     [[nodiscard]] bool try_send(const bytes_view& bytes, const send_options& options = {}) {
-        return core_->send({detail::record_type::message, 0, options.priority}, bytes.bytes(), 0,
-                           false);
+        return core_->send({detail::record_type::message, 0, options.priority},
+                           {bytes.bytes(), options.descriptors}, 0, false);
     }
 
     // The same, for those who do not want to be told by fd() of room.
     [[nodiscard]] bool send_if_room(const bytes_view& bytes, const send_options& options = {}) {
-        return core_->send({detail::record_type::message, 0, options.priority}, bytes.bytes(), 0,
-                           false, false);
+        return core_->send({detail::record_type::message, 0, options.priority},
+                           {bytes.bytes(), options.descriptors}, 0, false, false);
     }
 
     // The next message or request; blocks while there is none.
@@ -387,6 +405,7 @@ public:
     // Memory for a message of `bytes`, at most max_record_bytes(); blocks while there is
     // no room.
     loaned_message loan(std::size_t bytes, const send_options& options, deadline until = {}) {
+        check_loan(options);
         return lend({detail::record_type::message, 0, options.priority}, bytes, until);
     }
     loaned_message loan(std::size_t bytes, deadline until = {}) {
@@ -395,6 +414,7 @@ public:
     // The same for a request, to be passed to call(), and for a reply.
     loaned_message loan_request(std::size_t bytes, const send_options& options = {},
                                 deadline until = {}) {
+        check_loan(options);
         return lend(core_->request(options.priority), bytes, until);
     }
     loaned_message loan_reply(const message& request, std::size_t bytes, deadline until = {}) {
@@ -436,7 +456,7 @@ public:
     }
     void call(const bytes_view& request, const send_options& options, message& into,
               deadline until = {}) {
-        core_->call(options.priority, request.bytes(), into, until.ns());
+        core_->call(options.priority, {request.bytes(), options.descriptors}, into, until.ns());
     }
 
     // The same with a request of loan_request().
@@ -458,7 +478,8 @@ public:
     // Sends a request and goes on; blocks while the ring is full.
     pending_reply start_call(const bytes_view& request, const send_options& options,
                              deadline until = {}) {
-        return {core_, core_->start_call(options.priority, request.bytes(), until.ns())};
+        return {core_, core_->start_call(options.priority, {request.bytes(), options.descriptors},
+                                         until.ns())};
     }
     pending_reply start_call(const bytes_view& request, deadline until = {}) {
         return start_call(request, send_options{}, until);
@@ -466,8 +487,13 @@ public:
 
     // Answers a request from this channel, once.
     void reply(const message& request, const bytes_view& bytes, deadline until = {}) {
-        core_->send(reply_to(request.request_, request.priority()), bytes.bytes(), until.ns(),
-                    true);
+        reply(request, bytes, std::span<const int>{}, until);
+    }
+    // The same with file descriptors.
+    void reply(const message& request, const bytes_view& bytes, std::span<const int> descriptors,
+               deadline until = {}) {
+        core_->send(reply_to(request.request_, request.priority()), {bytes.bytes(), descriptors},
+                    until.ns(), true);
     }
     void reply(const held_message& request, const bytes_view& bytes, deadline until = {}) {
         core_->send(reply_to(id_of(request), request.priority()), bytes.bytes(), until.ns(), true);
@@ -519,8 +545,14 @@ private:
         return held.record_ ? held.record_->id : held.whole_.request_;
     }
 
-    loaned_message lend(const detail::channel_core::envelope& what, std::size_t bytes,
-                        deadline until) {
+    static void check_loan(const send_options& options) {
+        if (!options.descriptors.empty()) {
+            detail::throw_error(EINVAL,
+                                "channel: descriptors do not go along with a loan; send() them");
+        }
+    }
+
+    loaned_message lend(detail::channel_core::envelope what, std::size_t bytes, deadline until) {
         std::byte* const memory = core_->begin_loan(what, bytes, until.ns(), true);
         return {*core_, what, {memory, bytes}};
     }
@@ -529,6 +561,7 @@ private:
     // whatever follows a reply. The endpoint's descriptors are closed.
     void leave_to_parent() noexcept {
         if (core_ == nullptr || owner_ == ::getpid()) return;
+        core_->leave_to_parent();
         static_cast<void>(new (std::nothrow)
                               std::shared_ptr<detail::channel_core>(std::move(core_)));
     }

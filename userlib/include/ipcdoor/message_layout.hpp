@@ -47,14 +47,29 @@ struct message_slot {
     shared_u32 version_min;
     shared_u32 version_max;
     shared_u64 max_message_bytes;  // longer ones are not received here
+    shared_u32 flags;              // message_slot_*
+    shared_u32 pad;
+    shared_u64 descriptor_socket;  // where file descriptors come to, 0: nowhere
     message_lane first;
 };
 
 inline constexpr std::size_t message_lanes_offset = 2048;
 
+// The slot's owner wants to know how those who send are scheduled.
+inline constexpr std::uint32_t message_slot_asks_scheduling = 1;
+
+// What an end says of itself, in the header of its slot.
+struct message_greeting {
+    std::uint64_t max_message_bytes = 0;
+    std::uint32_t flags = 0;
+    std::uint64_t descriptor_socket = 0;
+};
+
 static_assert(offsetof(message_slot, version_min) == 8 &&
               offsetof(message_slot, version_max) == 12);
 static_assert(offsetof(message_slot, max_message_bytes) == 16);
+static_assert(offsetof(message_slot, flags) == 24 &&
+              offsetof(message_slot, descriptor_socket) == 32);
 static_assert(offsetof(message_slot, first) == 128 && sizeof(message_lane) == 512);
 static_assert(sizeof(message_slot) == 640 && sizeof(message_slot) <= ring_pulse_offset);
 
@@ -119,7 +134,7 @@ inline const message_lane& message_lane_of(const void* slot, unsigned lane) noex
 // Makes the caller's own, fresh slot ready for a peer's verify_message_slot().
 // Throws EINVAL where the slot is too small.
 inline message_geometry init_message_slot(void* slot, std::uint64_t slot_bytes,
-                                          std::uint64_t max_message_bytes) {
+                                          const message_greeting& greeting) {
     const message_geometry made = message_geometry_of(slot_bytes);
     if (made.lanes == 0) {
         detail::throw_error(EINVAL, "channel: a slot of " + std::to_string(slot_bytes) +
@@ -129,7 +144,9 @@ inline message_geometry init_message_slot(void* slot, std::uint64_t slot_bytes,
     message_slot& mine = *static_cast<message_slot*>(slot);
     mine.version_min.store(message_version_min, std::memory_order_relaxed);
     mine.version_max.store(message_version_max, std::memory_order_relaxed);
-    mine.max_message_bytes.store(max_message_bytes, std::memory_order_relaxed);
+    mine.max_message_bytes.store(greeting.max_message_bytes, std::memory_order_relaxed);
+    mine.flags.store(greeting.flags, std::memory_order_relaxed);
+    mine.descriptor_socket.store(greeting.descriptor_socket, std::memory_order_relaxed);
     mine.magic.store(message_magic, std::memory_order_release);
     return made;
 }

@@ -48,10 +48,13 @@ public:
         end.restart(*this);
         // Set apart little, so that the inbox is full at times; spin a little, too.
         const std::uint8_t how = in.byte();
-        core_.emplace(&end, detail::channel_receiver::limits{
-                                static_cast<std::uint64_t>(how >> 1 & 1),
-                                (how & 1) != 0 ? 300 : std::size_t{1} << 20, most_bytes});
-        if (in.byte() % 4 != 0) init_message_slot(&peer_, end.peer.size(), most_bytes);
+        // A socket for descriptors is something that few runs can wait for.
+        core_.emplace(
+            &end, channel_core::options{{static_cast<std::uint64_t>(how >> 1 & 1),
+                                         (how & 1) != 0 ? 300 : std::size_t{1} << 20, most_bytes},
+                                        how >= 252 ? std::size_t{2} : 0,
+                                        false});
+        if (in.byte() % 4 != 0) init_message_slot(&peer_, end.peer.size(), greeting());
         for (unsigned i = 0; i < layout_.lanes; ++i) {
             hostile_.emplace_back(theirs(i).output, end.peer.written() + layout_.offset[i],
                                   layout_.capacity[i]);
@@ -146,9 +149,16 @@ private:
             case 1: peer_.version_min = in_.byte(); break;
             case 2: peer_.version_max = in_.byte(); break;
             case 3: peer_.max_message_bytes = in_.word(most_bytes, most_bytes); break;
-            default: init_message_slot(&peer_, end_.peer.size(), most_bytes);
+            case 4: init_message_slot(&peer_, end_.peer.size(), {most_bytes}); break;
+            default: init_message_slot(&peer_, end_.peer.size(), greeting());
         }
         judge_header();
+    }
+
+    // Of a peer that may ask how senders are scheduled, and names any socket.
+    message_greeting greeting() {
+        const std::uint8_t how = in_.byte();
+        return {most_bytes, how & 3U, how < 128 ? 0 : in_.number<std::uint64_t>()};
     }
 
     // What the header of a slot may say.
@@ -204,9 +214,18 @@ private:
                 const bool blocks = op == 1;
                 const auto bytes = payload();
                 const unsigned on = any_lane();
+                // Nobody is there to take it, whatever socket the peer names.
+                const int descriptor = 0;
+                const std::size_t descriptors = in_.byte() >= 250 ? 1 : 0;
                 error = error_of([&] {
-                    done = core_->send({record_type::message, 0, on}, bytes, past_ns, blocks);
+                    done =
+                        core_->send({record_type::message, 0, on},
+                                    {bytes, std::span(&descriptor, descriptors)}, past_ns, blocks);
                 });
+                if (descriptors != 0 &&
+                    (error == EOPNOTSUPP || error == ENOTCONN || error == EINVAL))
+                    break;
+                FUZZ_CHECK(descriptors == 0 || error != 0);
                 judge(error, blocks, true);
                 FUZZ_CHECK(done || !blocks);
                 break;
@@ -275,7 +294,7 @@ private:
 
     void operate_loan(int op) {
         const unsigned on = any_lane();
-        const auto what =
+        auto what =
             op == 9 ? core_->request(on) : channel_core::envelope{record_type::message, 0, on};
         const std::size_t bytes = in_.byte();
         std::byte* memory = nullptr;
@@ -328,25 +347,27 @@ private:
     static void read(honest_lane& from, const ring_record& record) {
         const auto type = static_cast<record_type>(record.type);
         std::uint64_t bytes = record.payload.size();
-        FUZZ_CHECK(record.flags <= 1);
-        const bool more = record.flags == detail::record_more;
+        FUZZ_CHECK(record.flags <= 3);
+        const bool more = (record.flags & detail::record_more) != 0;
+        const bool extras = (record.flags & detail::record_has_extras) != 0;
         if (from.missed) {
             if (type == record_type::part || type == record_type::abort) return;
             from.missed = from.partial = false;
         }
         if (type == record_type::abort) {
-            FUZZ_CHECK(from.partial && bytes == 0 && !more);
+            FUZZ_CHECK(from.partial && bytes == 0 && record.flags == 0);
             from.partial = false;
             return;
         }
         if (type == record_type::part) {
-            FUZZ_CHECK(from.partial && (more ? bytes < from.left : bytes == from.left));
+            FUZZ_CHECK(from.partial && !extras && (more ? bytes < from.left : bytes == from.left));
             from.left -= bytes;
             from.partial = more;
             return;
         }
         FUZZ_CHECK(!from.partial && record.type >= 1 && record.type <= 3);
-        const std::size_t prefix = type == record_type::message ? 0 : detail::record_id_bytes;
+        const std::size_t prefix = (type == record_type::message ? 0 : detail::record_id_bytes) +
+                                   (extras ? sizeof(detail::record_extras) : 0);
         FUZZ_CHECK(bytes >= prefix + (more ? sizeof from.left : 0));
         if (!more) return;
         std::memcpy(&from.left, record.payload.data() + prefix, sizeof from.left);

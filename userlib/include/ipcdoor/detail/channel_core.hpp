@@ -27,22 +27,34 @@ class channel_core {
 public:
     using envelope = channel_sender::envelope;
     using held_record = channel_receiver::held_record;
+    using cargo = channel_sender::cargo;
+
+    struct options {
+        channel_receiver::limits receiving;
+        std::size_t descriptors = 0;  // most of a message that is received
+        bool ask_scheduling = false;
+    };
 
     // `endpoint` is one of a connection's two and outlives this.
-    channel_core(ipcdoor_endpoint* endpoint, const channel_receiver::limits& limits)
-        : link_(endpoint, limits.message_bytes), out_(link_), in_(link_, limits) {}
+    channel_core(ipcdoor_endpoint* endpoint, const options& wanted)
+        : descriptors_(wanted.descriptors),
+          link_(endpoint,
+                {wanted.receiving.message_bytes,
+                 wanted.ask_scheduling ? message_slot_asks_scheduling : 0, descriptors_.word()}),
+          out_(link_),
+          in_(link_, wanted.receiving, descriptors_) {}
 
     channel_link& link() noexcept { return link_; }
     const channel_sender& sender() const noexcept { return out_; }
 
     // Sends a one-way message or a reply. False (only where not `block`): there is
     // no room now.
-    bool send(const envelope& what, std::span<const std::byte> bytes, std::uint64_t deadline_ns,
-              bool block, bool watch = true) {
+    bool send(const envelope& what, const cargo& load, std::uint64_t deadline_ns, bool block,
+              bool watch = true) {
         return guarded([&] {
             if (!link_.await_peer(deadline_ns, block)) return false;
             bool owed = false;
-            if (!out_.put(what, bytes, deadline_ns, block, owed, watch)) return false;
+            if (!out_.put(what, load, deadline_ns, block, owed, watch)) return false;
             if (owed) link_.ring_for_data();
             if (link_.dead()) link_.throw_dead();
             return true;
@@ -80,15 +92,14 @@ public:
     }
     void let_go(const held_record& held) noexcept { in_.let_go(held); }
 
-    void call(unsigned lane, std::span<const std::byte> bytes, message& into,
-              std::uint64_t deadline_ns) {
+    void call(unsigned lane, const cargo& load, message& into, std::uint64_t deadline_ns) {
         guarded([&] {
             link_.await_peer(deadline_ns, true);
             channel_receiver::waiter me{in_.new_id(), &into};
             // A reply may be back before put() returns.
             const channel_receiver::enrolled here(in_, me);
             bool owed = false;
-            out_.put({record_type::request, me.id, lane}, bytes, deadline_ns, true, owed);
+            out_.put({record_type::request, me.id, lane}, load, deadline_ns, true, owed);
             return in_.await(me, deadline_ns, true, owed);
         });
     }
@@ -97,7 +108,7 @@ public:
 
     using async_call = channel_receiver::async_call;
 
-    std::shared_ptr<async_call> start_call(unsigned lane, std::span<const std::byte> bytes,
+    std::shared_ptr<async_call> start_call(unsigned lane, const cargo& load,
                                            std::uint64_t deadline_ns) {
         std::shared_ptr<async_call> call;
         guarded([&] {
@@ -105,7 +116,7 @@ public:
             call = in_.begin_call();
             try {
                 bool owed = false;
-                out_.put({record_type::request, call->id, lane}, bytes, deadline_ns, true, owed);
+                out_.put({record_type::request, call->id, lane}, load, deadline_ns, true, owed);
                 if (owed) link_.ring_for_data();
             } catch (...) {
                 in_.forget_call(*call);
@@ -128,12 +139,12 @@ public:
     channel_receiver& receiver() noexcept { return in_; }
 
     // Replies, then receives.
-    void reply_receive(const envelope& what, std::span<const std::byte> bytes, message& into,
+    void reply_receive(const envelope& what, const cargo& load, message& into,
                        std::uint64_t deadline_ns) {
         guarded([&] {
             link_.await_peer(deadline_ns, true);
             bool owed = false;
-            out_.put(what, bytes, deadline_ns, true, owed);
+            out_.put(what, load, deadline_ns, true, owed);
             channel_receiver::waiter me{0, &into};
             const channel_receiver::enrolled here(in_, me);
             return in_.await(me, deadline_ns, true, owed);
@@ -144,7 +155,7 @@ public:
 
     envelope request(unsigned lane) noexcept { return {record_type::request, in_.new_id(), lane}; }
 
-    std::byte* begin_loan(const envelope& what, std::size_t bytes, std::uint64_t deadline_ns,
+    std::byte* begin_loan(envelope& what, std::size_t bytes, std::uint64_t deadline_ns,
                           bool block) {
         std::byte* memory = nullptr;
         guarded([&] {
@@ -174,6 +185,12 @@ public:
     }
     void cancel_loan(const envelope& what) noexcept { out_.cancel_loan(what.lane); }
 
+    // In a forked child, of which this is a copy that is never used.
+    void leave_to_parent() noexcept {
+        descriptors_.close_all();
+        out_.leave_to_parent();
+    }
+
 private:
     // Runs an operation; what it finds wrong with the peer ends the channel for
     // every other thread too.
@@ -192,6 +209,7 @@ private:
         }
     }
 
+    descriptor_receiver descriptors_;  // in_'s
     channel_link link_;
     channel_sender out_;
     channel_receiver in_;

@@ -15,6 +15,7 @@
 
 #include <ipcdoor.h>
 
+#include <ipcdoor/detail/descriptor_passing.hpp>
 #include <ipcdoor/detail/wait_until.hpp>
 #include <ipcdoor/error.hpp>
 #include <ipcdoor/message_layout.hpp>
@@ -34,6 +35,19 @@ inline constexpr std::size_t record_id_bytes = sizeof(std::uint64_t);
 // Flag of a record: parts follow. The first of them has the bytes of all together
 // after its id.
 inline constexpr std::uint16_t record_more = 1;
+
+// Flag of a record: these stand behind its id.
+inline constexpr std::uint16_t record_has_extras = 2;
+struct record_extras {
+    std::uint64_t token = 0;          // of the packet with the descriptors
+    std::uint16_t descriptors = 0;    // in it
+    std::uint8_t has_scheduling = 0;  // 0 or 1
+    std::uint8_t policy = 0;
+    std::int8_t nice = 0;
+    std::uint8_t realtime_priority = 0;
+    std::uint16_t pad = 0;
+};
+static_assert(sizeof(record_extras) == 16);
 
 // Vectors of the doorbell. signal.hpp has 4; 8 to 63 are the user's.
 inline constexpr std::uint32_t data_vector = 1;                 // the sender's rings have data
@@ -55,7 +69,7 @@ public:
     };
 
     // `endpoint` is one of a connection's two and outlives this.
-    channel_link(ipcdoor_endpoint* endpoint, std::uint64_t max_message_bytes)
+    channel_link(ipcdoor_endpoint* endpoint, const message_greeting& greeting)
         : endpoint_(endpoint) {
         struct ipcdoor_endpoint_info info {};
         throw_if(ipcdoor_endpoint_info(endpoint, &info));
@@ -70,7 +84,7 @@ public:
         theirs_ = slot_memory(peer_);
         if (static_cast<message_slot*>(mine_)->magic.load(std::memory_order_relaxed) != 0)
             throw_error(EBUSY, "channel: this endpoint already carries a channel");
-        geometry_ = init_message_slot(mine_, info.slot_bytes, max_message_bytes);
+        geometry_ = init_message_slot(mine_, info.slot_bytes, greeting);
         // The peer may wait for the header; if it died, the first use will tell.
         const int rung = ring(hello_vector);
         if (rung != -EPIPE) throw_if(rung);
@@ -89,8 +103,15 @@ public:
     const std::byte* their_data(unsigned lane) const noexcept {
         return static_cast<const std::byte*>(theirs_) + geometry_.offset[lane];
     }
-    // What the peer receives, as its header says; read after await_peer().
-    std::uint64_t peer_max_message_bytes() const noexcept { return peer_max_message_bytes_; }
+    // What the peer says of itself; read after await_peer().
+    const message_greeting& peer_greeting() const noexcept { return peer_greeting_; }
+    // As the driver captured it.
+    peer_identity peer_process() const {
+        struct ipcdoor_peer_info known {};
+        known.slot = peer_;
+        throw_if(ipcdoor_peer_info(endpoint_, &known));
+        return {known.pid, known.uid};
+    }
     counters& stats() noexcept { return stats_; }
     const counters& stats() const noexcept { return stats_; }
 
@@ -102,9 +123,10 @@ public:
         bool gone = false;
         while (!ready_.load(std::memory_order_relaxed)) {
             if (verify_message_slot(theirs_)) {
-                peer_max_message_bytes_ =
-                    static_cast<const message_slot*>(theirs_)->max_message_bytes.load(
-                        std::memory_order_relaxed);
+                const auto& said = *static_cast<const message_slot*>(theirs_);
+                peer_greeting_ = {said.max_message_bytes.load(std::memory_order_relaxed),
+                                  said.flags.load(std::memory_order_relaxed),
+                                  said.descriptor_socket.load(std::memory_order_relaxed)};
                 ready_.store(true, std::memory_order_release);
                 // This thread may have taken the ring that another one sleeps for.
                 if (greeting_) ring_own(hello_vector);
@@ -230,7 +252,7 @@ private:
     void* mine_ = nullptr;
     const void* theirs_ = nullptr;
     message_geometry geometry_;
-    std::uint64_t peer_max_message_bytes_ = 0;  // before ready_
+    message_greeting peer_greeting_;  // before ready_
 
     std::mutex hello_mutex_;
     std::condition_variable greeted_;

@@ -39,9 +39,11 @@
 
 #include <ipcdoor/bytes.hpp>
 #include <ipcdoor/detail/channel_link.hpp>
+#include <ipcdoor/detail/descriptor_passing.hpp>
 #include <ipcdoor/detail/wait_until.hpp>
 #include <ipcdoor/error.hpp>
 #include <ipcdoor/ring.hpp>
+#include <ipcdoor/scheduling.hpp>
 
 namespace ipcdoor::detail {
 
@@ -60,6 +62,9 @@ public:
         std::size_t inbox_bytes;
         std::uint64_t message_bytes;
     };
+
+    // What a descriptor counts for in the inbox: this process can have few of them.
+    static constexpr std::size_t descriptor_cost_bytes = 4096;
 
     // A record that is read in place, until let_go().
     struct held_record {
@@ -95,7 +100,9 @@ public:
         }
     };
 
-    channel_receiver(channel_link& link, const limits& wanted) : link_(link), limits_(wanted) {
+    // `descriptors`: of what is in the greeting of `link`; outlives this.
+    channel_receiver(channel_link& link, const limits& wanted, descriptor_receiver& descriptors)
+        : link_(link), limits_(wanted), descriptors_(descriptors) {
         for (unsigned i = 0; i < link.geometry().lanes; ++i) {
             lanes_[i].ring.emplace(link.mine(i).input, link.their_data(i),
                                    link.geometry().capacity[i], link.theirs(i).output);
@@ -267,9 +274,10 @@ private:
     static constexpr std::uint64_t reserved_at_once = std::uint64_t{1} << 20;
 
     struct lane_state {
-        std::optional<ring_consumer> ring;  // mutex_, or whoever set leading_
-        bool used = false;                  // a record was seen: worth arming
-        bool partial = false;               // `whole` is being put together
+        std::optional<ring_consumer> ring;       // mutex_, or whoever set leading_
+        bool used = false;                       // a record was seen: worth arming
+        std::optional<message_extras> extras{};  // of the record that comes next
+        bool partial = false;                    // `whole` is being put together
         record_type type{};
         std::uint64_t id = 0;
         std::uint64_t total = 0;
@@ -309,17 +317,19 @@ private:
     // ---- the inbox ----
 
     // Empty messages take memory too.
-    static std::size_t inbox_cost(std::size_t bytes) noexcept { return sizeof(message) + bytes; }
-
-    bool inbox_has_room(std::size_t bytes) const noexcept {
-        return inbox_count_ == 0 || inbox_bytes_ + inbox_cost(bytes) <= limits_.inbox_bytes;
+    static std::size_t inbox_cost(std::size_t bytes, std::size_t descriptors) noexcept {
+        return sizeof(message) + bytes + descriptors * descriptor_cost_bytes;
     }
 
-    message& add_to_inbox(unsigned on_lane, std::size_t bytes) {
-        message& added = inbox_[on_lane].emplace_back();
-        inbox_bytes_ += inbox_cost(bytes);
+    bool inbox_has_room(std::size_t bytes, std::size_t descriptors) const noexcept {
+        return inbox_count_ == 0 ||
+               inbox_bytes_ + inbox_cost(bytes, descriptors) <= limits_.inbox_bytes;
+    }
+
+    void add_to_inbox(unsigned on_lane, message&& added) {
+        inbox_bytes_ += inbox_cost(added.size(), added.descriptor_count());
+        inbox_[on_lane].push_back(std::move(added));
         ++inbox_count_;
-        return added;
     }
 
     bool take_from_inbox(waiter& me) {
@@ -328,7 +338,7 @@ private:
                                    [](const auto& queue) { return !queue.empty(); });
         std::swap(*me.into, oldest->front());
         oldest->pop_front();
-        inbox_bytes_ -= inbox_cost(me.into->size());
+        inbox_bytes_ -= inbox_cost(me.into->size(), me.into->descriptor_count());
         --inbox_count_;
         stalled_ = false;
         me.done = true;
@@ -388,7 +398,11 @@ private:
                 block ? link_.wait(vector_bit(data_vector), deadline_ns, std::exchange(owed, false))
                       : link_.wait(polled_vectors, 0);
             lock.lock();
-            if (waited == 0) continue;
+            if (waited == 0) {
+                // The peer may not get through to this, for strangers.
+                if (descriptors_.most() != 0) descriptors_.admit(link_.peer_process());
+                continue;
+            }
             if (waited == -EPIPE) {
                 disarm();
                 link_.note_death();
@@ -482,9 +496,12 @@ private:
         lane_state& from = lanes_[found.lane];
         std::span<const std::byte> bytes = found.record.payload;
         const auto type = static_cast<record_type>(found.record.type);
-        const bool more = found.record.flags == record_more;
-        if (!more && found.record.flags != 0)
+        const bool more = (found.record.flags & record_more) != 0;
+        if ((found.record.flags & ~(record_more | record_has_extras)) != 0)
             ring_violation("a record with the unknown flags " + std::to_string(found.record.flags));
+        const bool has_extras = (found.record.flags & record_has_extras) != 0;
+        if (has_extras && (type == record_type::part || type == record_type::abort))
+            ring_violation("a record with extras amid the parts of a message");
         switch (type) {
             case record_type::message:
             case record_type::request:
@@ -495,6 +512,7 @@ private:
                     id = take_word(bytes, "id");
                     if (id == 0) ring_violation("a request or reply with the id 0");
                 }
+                if (has_extras) take_extras(found.lane, bytes);
                 if (more) {
                     begin_parts(from, type, id, bytes);
                 } else if (!deliver(found.lane, type, id, bytes, me)) {
@@ -529,6 +547,7 @@ private:
         from.id = id;
         // As it comes: the length is only what the peer says.
         from.whole = {};
+        attach(from.whole, from);
         from.whole.bytes_.reserve(static_cast<std::size_t>(std::min(from.total, reserved_at_once)));
         append(from.whole, bytes);
         from.partial = true;
@@ -545,7 +564,7 @@ private:
         if (bytes.empty() || (more ? bytes.size() >= left : bytes.size() != left))
             ring_violation("parts that are not as long as the message");
         if (!more && from.type != record_type::reply && me.id != 0 &&
-            !inbox_has_room(static_cast<std::size_t>(from.total))) {
+            !inbox_has_room(static_cast<std::size_t>(from.total), from.whole.descriptor_count())) {
             stalled_ = true;
             return false;
         }
@@ -560,7 +579,7 @@ private:
             std::swap(*me.into, from.whole);
             me.done = true;
         } else {
-            std::swap(add_to_inbox(on_lane, from.whole.size()), from.whole);
+            add_to_inbox(on_lane, std::exchange(from.whole, {}));
             wake_receiver();
         }
         return true;
@@ -569,26 +588,64 @@ private:
     // False: stalled or held, the record stays.
     bool deliver(unsigned on_lane, record_type type, std::uint64_t id,
                  std::span<const std::byte> bytes, waiter& me) {
+        lane_state& from = lanes_[on_lane];
         if (type == record_type::reply) {
-            deliver_reply(id, [&](message& to) { to.assign(bytes, 0, on_lane); });
-            return true;
-        }
-        if (me.id == 0) {
+            deliver_reply(id, [&](message& to) {
+                to.assign(bytes, 0, on_lane);
+                attach(to, from);
+            });
+            from.extras.reset();  // nobody may have wanted it
+        } else if (me.id == 0) {
             me.done = true;
+            attach(*me.into, from);
             if (me.in_place) {
                 me.held = held_record{bytes, id, on_lane};
                 return false;
             }
             me.into->assign(bytes, id, on_lane);
-            return true;
+        } else {
+            if (!inbox_has_room(bytes.size(), from.extras ? from.extras->descriptors.size() : 0)) {
+                stalled_ = true;
+                return false;
+            }
+            message added;
+            added.assign(bytes, id, on_lane);
+            attach(added, from);
+            add_to_inbox(on_lane, std::move(added));
+            wake_receiver();
         }
-        if (!inbox_has_room(bytes.size())) {
-            stalled_ = true;
-            return false;
-        }
-        add_to_inbox(on_lane, bytes.size()).assign(bytes, id, on_lane);
-        wake_receiver();
         return true;
+    }
+
+    // Once for each record, though one that stalls is looked at again.
+    void take_extras(unsigned on_lane, std::span<const std::byte>& bytes) {
+        record_extras extras;
+        if (bytes.size() < sizeof extras) ring_violation("a record is too short for its extras");
+        std::memcpy(&extras, bytes.data(), sizeof extras);
+        bytes = bytes.subspan(sizeof extras);
+        if (lanes_[on_lane].extras) return;
+        message_extras made;
+        if (extras.has_scheduling != 0) {
+            made.sender =
+                scheduling{extras.policy, extras.nice, std::uint32_t{extras.realtime_priority}};
+        }
+        if (extras.descriptors > descriptors_.most()) {
+            ring_violation(std::to_string(extras.descriptors) + " descriptors where at most " +
+                           std::to_string(descriptors_.most()) + " are taken");
+        }
+        if (extras.descriptors != 0) {
+            made.descriptors =
+                descriptors_.take(on_lane, extras.token, extras.descriptors, link_.peer_process());
+        }
+        lanes_[on_lane].extras = std::move(made);
+    }
+
+    static void attach(message& to, lane_state& from) {
+        if (from.extras)
+            to.extras_ = std::move(*from.extras);
+        else if (to.extras_.any())
+            to.extras_ = {};
+        from.extras.reset();
     }
 
     // Whose continuation throws, ends the program: there is nobody here to tell.
@@ -644,6 +701,7 @@ private:
 
     channel_link& link_;
     const limits limits_;
+    descriptor_receiver& descriptors_;  // the leader's
 
     std::mutex mutex_;
     std::array<lane_state, message_max_lanes> lanes_;

@@ -15,6 +15,8 @@
 #ifndef IPCDOOR_DETAIL_CHANNEL_SENDER_HPP
 #define IPCDOOR_DETAIL_CHANNEL_SENDER_HPP
 
+#include <poll.h>
+
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -29,10 +31,14 @@
 #include <string>
 #include <utility>
 
+#include <ipcdoor.h>
+
 #include <ipcdoor/detail/channel_link.hpp>
+#include <ipcdoor/detail/descriptor_passing.hpp>
 #include <ipcdoor/detail/wait_until.hpp>
 #include <ipcdoor/error.hpp>
 #include <ipcdoor/ring.hpp>
+#include <ipcdoor/scheduling.hpp>
 
 namespace ipcdoor::detail {
 
@@ -43,10 +49,22 @@ public:
         record_type type = record_type::message;
         std::uint64_t id = 0;  // of requests and replies
         unsigned lane = 0;
+        bool has_extras = false;  // set here
 
         std::size_t prefix_bytes() const noexcept {
-            return type == record_type::message ? 0 : record_id_bytes;
+            return (type == record_type::message ? 0 : record_id_bytes) +
+                   (has_extras ? sizeof(record_extras) : 0);
         }
+        std::uint16_t flags() const noexcept { return has_extras ? record_has_extras : 0; }
+    };
+
+    // What goes along: the bytes, and descriptors, which stay the caller's.
+    struct cargo {
+        cargo(std::span<const std::byte> all, std::span<const int> fds = {})
+            : bytes(all), descriptors(fds) {}
+
+        std::span<const std::byte> bytes;
+        std::span<const int> descriptors;
     };
 
     explicit channel_sender(channel_link& link) : link_(link) {
@@ -77,12 +95,15 @@ public:
     // Sends `bytes`, the peer's greeting has been seen. `owed`: the peer sleeps for
     // it, the caller rings data_vector. False (only where not `block`): there is no
     // room now. With `watch` the descriptor becomes readable when there may be.
-    bool put(const envelope& what, std::span<const std::byte> bytes, std::uint64_t deadline_ns,
-             bool block, bool& owed, bool watch = true) {
+    bool put(envelope what, const cargo& load, std::uint64_t deadline_ns, bool block, bool& owed,
+             bool watch = true) {
+        const std::span<const std::byte> bytes = load.bytes;
         check(what.lane, bytes.size());
+        if (!load.descriptors.empty()) check_descriptors(load.descriptors.size(), block);
+        const record_extras extras = extras_of(what, load.descriptors.size());
         const std::size_t prefix = what.prefix_bytes();
         lane_state& out = lanes_[what.lane];
-        const bool whole = bytes.size() <= max_record_bytes(what.lane);
+        const bool whole = is_whole(what, bytes.size());
         if (!whole && !block) {
             throw_error(EMSGSIZE, "channel: a message of " + std::to_string(bytes.size()) +
                                       " bytes goes in parts, which takes a send() that may block; "
@@ -93,16 +114,16 @@ public:
         std::unique_lock lock(out.mutex);
         if (!await_turn(out, lock, deadline_ns, block, watch)) return false;
         if (!mend(out, what.lane, lock, deadline_ns, block, watch)) return false;
-        if (!whole) {
-            put_parts(what, bytes, lock, deadline_ns, owed);
+        if (!whole || !load.descriptors.empty()) {
+            put_slowly(what, extras, load, lock, deadline_ns, owed);
             return true;
         }
         std::byte* const to =
             room(out, what.lane, lock, prefix + bytes.size(), deadline_ns, block, watch);
         if (to == nullptr) return false;
-        if (prefix != 0) std::memcpy(to, &what.id, prefix);
+        write_prefix(to, what, extras);
         if (!bytes.empty()) std::memcpy(to + prefix, bytes.data(), bytes.size());
-        owed = publish(out, prefix + bytes.size(), what.type, 0);
+        owed = publish(out, prefix + bytes.size(), what.type, what.flags());
         if (out.queue != 0) out.turn.notify_one();
         return true;
     }
@@ -110,10 +131,12 @@ public:
     // ---- loans: the turn is kept from begin_loan() to publish_loan() or cancel_loan() ----
 
     // Memory of `bytes` in the ring; nullptr (only where not `block`) as for put().
-    std::byte* begin_loan(const envelope& what, std::size_t bytes, std::uint64_t deadline_ns,
+    // `what` is to be passed to these as it comes back.
+    std::byte* begin_loan(envelope& what, std::size_t bytes, std::uint64_t deadline_ns,
                           bool block) {
         check(what.lane, bytes);
-        if (bytes > max_record_bytes(what.lane)) {
+        const record_extras extras = extras_of(what, 0);
+        if (!is_whole(what, bytes)) {
             throw_error(EMSGSIZE, "channel: a loan of " + std::to_string(bytes) +
                                       " bytes is larger than the " +
                                       std::to_string(max_record_bytes(what.lane)) +
@@ -126,7 +149,7 @@ public:
         if (!mend(out, what.lane, lock, deadline_ns, block, true)) return nullptr;
         std::byte* const to = room(out, what.lane, lock, prefix + bytes, deadline_ns, block, true);
         if (to == nullptr) return nullptr;
-        if (prefix != 0) std::memcpy(to, &what.id, prefix);
+        write_prefix(to, what, extras);
         out.busy = true;
         return to + prefix;
     }
@@ -135,7 +158,7 @@ public:
     [[nodiscard]] bool publish_loan(const envelope& what, std::size_t bytes) {
         lane_state& out = lanes_[what.lane];
         const std::lock_guard lock(out.mutex);
-        const bool owed = publish(out, what.prefix_bytes() + bytes, what.type, 0);
+        const bool owed = publish(out, what.prefix_bytes() + bytes, what.type, what.flags());
         end_turn(out, what.lane);
         return owed;
     }
@@ -157,6 +180,9 @@ public:
             note(link_.wait(vector_bit(space_vector(i)), 0));
         }
     }
+
+    // In a forked child.
+    void leave_to_parent() noexcept { descriptors_.close_all(); }
 
     // After a failure: nobody may go on waiting.
     void wake_all() {
@@ -207,14 +233,63 @@ private:
 
     void check(unsigned on_lane, std::size_t bytes) {
         check_lane(on_lane);
-        if (bytes > link_.peer_max_message_bytes()) {
+        const std::uint64_t most = link_.peer_greeting().max_message_bytes;
+        if (bytes > most) {
             throw_error(EMSGSIZE, "channel: a message of " + std::to_string(bytes) +
-                                      " bytes is larger than the " +
-                                      std::to_string(link_.peer_max_message_bytes()) +
+                                      " bytes is larger than the " + std::to_string(most) +
                                       " that the peer receives; open its channel with a larger "
                                       "max_message_bytes");
         }
         if (link_.dead()) link_.throw_dead();
+    }
+
+    void check_descriptors(std::size_t count, bool block) {
+        const std::uint64_t most = std::min<std::uint64_t>(
+            max_descriptors_of_message,
+            descriptor_address::of(link_.peer_greeting().descriptor_socket).most);
+        if (most == 0) {
+            throw_error(EOPNOTSUPP,
+                        "channel: the peer takes no file descriptors; open its channel with "
+                        "max_descriptors");
+        }
+        if (count > most) {
+            throw_error(EMSGSIZE, "channel: " + std::to_string(count) +
+                                      " descriptors are more than the " + std::to_string(most) +
+                                      " that the peer takes with one message");
+        }
+        if (!block) {
+            throw_error(EINVAL,
+                        "channel: descriptors go along with a send() that may block, no other");
+        }
+    }
+
+    // Says in `what` whether there are any.
+    record_extras extras_of(envelope& what, std::size_t descriptors) {
+        record_extras made;
+        made.descriptors = static_cast<std::uint16_t>(descriptors);
+        if (what.type != record_type::reply &&
+            (link_.peer_greeting().flags & message_slot_asks_scheduling) != 0) {
+            const scheduling now = current_scheduling();
+            made.has_scheduling = 1;
+            made.policy = static_cast<std::uint8_t>(now.policy);
+            made.nice = static_cast<std::int8_t>(now.nice);
+            made.realtime_priority = static_cast<std::uint8_t>(now.realtime_priority);
+        }
+        what.has_extras = descriptors != 0 || made.has_scheduling != 0;
+        return made;
+    }
+
+    // In one record, which has room for the id alone beside the longest message.
+    bool is_whole(const envelope& what, std::size_t bytes) const noexcept {
+        return bytes + (what.has_extras ? sizeof(record_extras) : 0) <= max_record_bytes(what.lane);
+    }
+
+    static void write_prefix(std::byte* to, const envelope& what, const record_extras& extras) {
+        if (what.type != record_type::message) {
+            std::memcpy(to, &what.id, record_id_bytes);
+            to += record_id_bytes;
+        }
+        if (what.has_extras) std::memcpy(to, &extras, sizeof extras);
     }
 
     bool await_turn(lane_state& out, std::unique_lock<std::mutex>& lock, std::uint64_t deadline_ns,
@@ -251,30 +326,61 @@ private:
         return true;
     }
 
-    void put_parts(const envelope& what, std::span<const std::byte> bytes,
-                   std::unique_lock<std::mutex>& lock, std::uint64_t deadline_ns, bool& owed) {
+    // What keeps the lane for longer than a record takes: descriptors, and parts.
+    void put_slowly(const envelope& what, record_extras extras, const cargo& load,
+                    std::unique_lock<std::mutex>& lock, std::uint64_t deadline_ns, bool& owed) {
         lane_state& out = lanes_[what.lane];
         const turn_holder turn(*this, out, what.lane);
+        std::span<const std::byte> bytes = load.bytes;
+        const std::uint64_t total = bytes.size();
+        const bool whole = is_whole(what, bytes.size());
         // A quarter of the ring: filled here while another one is emptied there.
         const std::size_t part_bytes =
             static_cast<std::size_t>(out.ring->capacity() / 4) - ring_record_header_bytes;
-        const std::uint64_t total = bytes.size();
         bool first = true;
-        while (!bytes.empty()) {
-            const std::size_t prefix = first ? what.prefix_bytes() + sizeof total : 0;
-            const std::size_t now = std::min(bytes.size(), part_bytes - prefix);
+        do {
+            const std::size_t prefix = first ? what.prefix_bytes() + (whole ? 0 : sizeof total) : 0;
+            const std::size_t now =
+                whole ? bytes.size() : std::min(bytes.size(), part_bytes - prefix);
             std::byte* to = room(out, what.lane, lock, prefix + now, deadline_ns, true, false);
             if (first) {
-                if (what.prefix_bytes() != 0) std::memcpy(to, &what.id, record_id_bytes);
-                std::memcpy(to + what.prefix_bytes(), &total, sizeof total);
+                if (!load.descriptors.empty())
+                    give(what.lane, load.descriptors, extras.token, lock, deadline_ns);
+                write_prefix(to, what, extras);
+                if (!whole) std::memcpy(to + what.prefix_bytes(), &total, sizeof total);
             }
-            std::memcpy(to + prefix, bytes.data(), now);
+            if (now != 0) std::memcpy(to + prefix, bytes.data(), now);
             bytes = bytes.subspan(now);
+            const std::uint16_t more = bytes.empty() ? 0 : record_more;
             owed = publish(out, prefix + now, first ? what.type : record_type::part,
-                           bytes.empty() ? 0 : record_more);
+                           first ? static_cast<std::uint16_t>(what.flags() | more) : more);
             out.torn = !bytes.empty();
             if (owed && !bytes.empty()) link_.ring_for_data();
             first = false;
+        } while (!bytes.empty());
+    }
+
+    // Sends descriptors ahead of their record. The lane is this thread's, the room for the
+    // record is reserved.
+    void give(unsigned lane, std::span<const int> fds, std::uint64_t& token,
+              std::unique_lock<std::mutex>& lock, std::uint64_t deadline_ns) {
+        struct unlocked {
+            std::unique_lock<std::mutex>& lock;
+            explicit unlocked(std::unique_lock<std::mutex>& held) : lock(held) { lock.unlock(); }
+            ~unlocked() { lock.lock(); }
+        };
+        const unlocked others_may_queue(lock);
+        const peer_identity peer = link_.peer_process();
+        while (
+            !descriptors_.give(lane, link_.peer_greeting().descriptor_socket, peer, fds, token)) {
+            link_.check_failed();
+            // Who has strangers in its queue is told to look there.
+            if (descriptors_.fd(lane) < 0) link_.ring_for_data();
+            if (link_.dead()) link_.throw_dead();
+            if (ipcdoor_now_ns() >= deadline_ns)
+                channel_link::throw_timeout("the peer to take descriptors");
+            pollfd full{descriptors_.fd(lane), POLLOUT, 0};
+            static_cast<void>(::poll(&full, 1, 1));
         }
     }
 
@@ -327,6 +433,7 @@ private:
     }
 
     channel_link& link_;
+    descriptor_sender descriptors_;  // a lane's by whoever has its turn
     std::array<lane_state, message_max_lanes> lanes_;
     std::atomic<bool> any_stale_{false};
 };
