@@ -3,6 +3,7 @@
 #ifndef IPCDOOR_IPCDOOR_HPP
 #define IPCDOOR_IPCDOOR_HPP
 
+#include <ipcdoor/async.hpp>
 #include <ipcdoor/deadline.hpp>
 #include <ipcdoor/descriptor.hpp>
 #include <ipcdoor/door.hpp>

@@ -47,6 +47,7 @@
 #include <ipcdoor/error.hpp>
 #include <ipcdoor/listener.hpp>
 #include <ipcdoor/message.hpp>
+#include <ipcdoor/owned_fd.hpp>
 
 namespace ipcdoor {
 
@@ -61,10 +62,10 @@ struct mailbox_options {
     std::uint32_t backlog = 128;
     // Further ones wait in the backlog until somebody leaves.
     std::size_t max_senders = 4096;
-    channel_options channel;
+    channel_options channel{};
     // Told of each sender that left, with the reason; called by a thread in receive() or
     // disconnect(). It must not throw, nor receive there.
-    std::function<void(sender_id, const error&)> on_gone;
+    std::function<void(sender_id, const error&)> on_gone{};
 };
 
 struct delivery {
@@ -175,18 +176,6 @@ private:
     static constexpr std::uint64_t listener_tag = 1;
     static constexpr sender_id first_sender = 2;
     static constexpr std::size_t looked_at = 32;
-
-    class owned_fd {
-    public:
-        explicit owned_fd(int fd) noexcept : fd_(fd) {}
-        ~owned_fd() { ::close(fd_); }
-        owned_fd(const owned_fd&) = delete;
-        owned_fd& operator=(const owned_fd&) = delete;
-        int get() const noexcept { return fd_; }
-
-    private:
-        const int fd_;
-    };
 
     struct place {
         std::shared_ptr<channel> end;

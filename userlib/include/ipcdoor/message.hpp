@@ -253,6 +253,9 @@ private:
 //     use(first.get(deadline), second.get(deadline));
 //     message third = co_await channel.start_call("c");
 //
+// In an event loop try_get() whenever the channel's fd() is readable, or await
+// async_call() of async.hpp.
+//
 // A coroutine goes on in the thread that received the reply, inside its call on the
 // channel, and so does then(): neither may throw, nor receive from the same channel by
 // waiting there, and what takes long there holds up that thread's own call.
@@ -279,13 +282,12 @@ public:
     // Waits for the reply, which is here only once. At the deadline it can be waited for
     // again.
     message get(deadline until = {}) {
-        if (!ready()) {
-            if (const auto core = core_.lock())
-                core->await_call(*call_, until.ns());
-            else if (!ready())
-                detail::throw_error(ECANCELED, "channel: it is being closed");
-        }
-        call_->check();
+        static_cast<void>(look(until.ns(), true));
+        return std::move(call_->reply);
+    }
+    // The reply, where it is there. Never blocks; then the channel's fd() tells of more.
+    std::optional<message> try_get() {
+        if (!look(0, false)) return std::nullopt;
         return std::move(call_->reply);
     }
 
@@ -308,6 +310,18 @@ private:
     pending_reply(const std::shared_ptr<detail::channel_core>& core,
                   std::shared_ptr<detail::channel_core::async_call> call) noexcept
         : core_(core), call_(std::move(call)) {}
+
+    bool look(std::uint64_t deadline_ns, bool block) {
+        if (!ready()) {
+            if (const auto core = core_.lock()) {
+                if (!core->await_call(*call_, deadline_ns, block)) return false;
+            } else if (!ready()) {
+                detail::throw_error(ECANCELED, "channel: it is being closed");
+            }
+        }
+        call_->check();
+        return true;
+    }
 
     void forget() noexcept {
         if (!call_ || ready()) return;

@@ -126,15 +126,14 @@ public:
         });
         return call;
     }
-    void await_call(async_call& call, std::uint64_t deadline_ns) {
+    // False (only where not `block`): the reply is not there now.
+    bool await_call(async_call& call, std::uint64_t deadline_ns, bool block) {
         // What it has come to stays, whatever came of the channel.
-        if (!call.done.load(std::memory_order_acquire)) {
-            guarded([&] {
-                in_.await_call(call, deadline_ns);
-                return true;
-            });
-        }
+        if (!call.done.load(std::memory_order_acquire) &&
+            !guarded([&] { return in_.await_call(call, deadline_ns, block); }))
+            return false;
         call.check();
+        return true;
     }
     channel_receiver& receiver() noexcept { return in_; }
 

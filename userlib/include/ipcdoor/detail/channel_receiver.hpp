@@ -157,14 +157,15 @@ public:
         call.then = std::move(then);
         return true;
     }
-    void await_call(async_call& call, std::uint64_t deadline_ns) {
+    // False (only where not `block`): it is not done yet, and the rings are left armed.
+    bool await_call(async_call& call, std::uint64_t deadline_ns, bool block) {
         waiter me{call.id, &call.reply};
         const enrolled here(*this, me);
         {
             const std::lock_guard lock(mutex_);
-            if (call.done.load(std::memory_order_relaxed)) return;
+            if (call.done.load(std::memory_order_relaxed)) return true;
         }
-        await(me, deadline_ns, true, false);
+        return await(me, deadline_ns, block, false);
     }
     // All that are under way fail.
     void end_calls(int error, const std::string& why) {

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: MIT
+// co_await on everything that has a descriptor, in one thread.
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <functional>
+#include <ipcdoor/async.hpp>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "lib/lib_support.hpp"
+#include "support/catch.hpp"
+#include "support/process.hpp"
+
+using namespace ipcdoor;
+using namespace ipcdoor::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+class epoll_loop {
+public:
+    void when_readable(int fd, std::function<void()> ready) {
+        if (refuses) throw error(ENOSPC, "no more descriptors");
+        epoll_event wanted{};
+        wanted.events = EPOLLIN;
+        wanted.data.fd = fd;
+        if (!waiting_.emplace(fd, std::move(ready)).second ||
+            ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &wanted) != 0)
+            throw error(EBUSY, "one at a time");
+    }
+    void forget(int fd) {
+        waiting_.erase(fd);
+        ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
+    }
+
+    // Until the condition holds; false where nothing happens for long.
+    bool run_until(const std::function<bool()>& enough) {
+        while (!enough()) {
+            epoll_event event{};
+            const int ready = ::epoll_wait(epoll_.get(), &event, 1, 60'000);
+            if (ready == 0) return false;
+            if (ready < 0) continue;
+            ++wakes;
+            const auto found = waiting_.find(event.data.fd);
+            if (found == waiting_.end()) return false;
+            const std::function<void()> what = std::move(found->second);
+            forget(event.data.fd);
+            what();
+        }
+        return true;
+    }
+
+    std::size_t waiting() const { return waiting_.size(); }
+    bool refuses = false;
+    unsigned wakes = 0;
+
+private:
+    owned_fd epoll_{::epoll_create1(EPOLL_CLOEXEC)};
+    std::map<int, std::function<void()>> waiting_;
+};
+
+}  // namespace
+
+TEST_CASE("one thread serves and uses everything by co_await", "[async]") {
+    service local;
+    door at = test_door();
+    epoll_loop loop;
+    listener names =
+        at.listen(unique_name(), {.slot_bytes = channel_slot_bytes(4096), .source = source()});
+    auto ends = local.pair();
+    channel server(std::move(ends.first));
+    channel client(std::move(ends.second));
+    std::vector<std::string> said;
+    bool served = false;
+    bool used = false;
+    [](epoll_loop& on, channel& from, bool& done) -> detached_task {
+        for (;;) {
+            const message got = co_await async_receive(on, from);
+            if (got.text() == "stop") break;
+            if (got.is_request())
+                from.reply(got, "reply to " + std::string(got.text()), soon);
+            else
+                co_await async_send(on, from, "heard " + std::string(got.text()));
+        }
+        done = true;
+    }(loop, server, served);
+    [](epoll_loop& on, channel& to, std::vector<std::string>& log, bool& done) -> detached_task {
+        co_await async_send(on, to, "one");
+        log.emplace_back((co_await async_receive(on, to)).text());
+        // What comes ahead of a reply is not lost by the call.
+        to.send("two", soon);
+        log.emplace_back((co_await async_call(on, to, "a question")).text());
+        log.emplace_back((co_await async_receive(on, to)).text());
+        co_await async_send(on, to, "stop");
+        done = true;
+    }(loop, client, said, used);
+    CHECK(loop.run_until([&] { return served && used; }));
+    CHECK(said == std::vector<std::string>{"heard one", "reply to a question", "heard two"});
+    CHECK(loop.waiting() == 0);
+}
+
+TEST_CASE("connections, streams and mailboxes are awaited as well", "[async][fork]") {
+    door at = test_door();
+    epoll_loop loop;
+    const std::string stream_name = unique_name();
+    const std::string box_name = unique_name();
+    const std::string plain_name = unique_name();
+    stream_listener streams(at, stream_name, {.source = source()});
+    mailbox box(at, box_name, {.source = source()});
+    listener plain = at.listen(plain_name, {.source = source()});
+    std::string text;
+    std::string delivered;
+    std::uint64_t rung = 0;
+    int done = 0;
+    [](epoll_loop& on, stream_listener& from, std::string& into, int& ended) -> detached_task {
+        stream_socket client = co_await async_accept(on, from);
+        std::array<std::byte, 64> bytes{};
+        while (const std::size_t got = co_await async_read(on, client, bytes)) {
+            into.append(reinterpret_cast<const char*>(bytes.data()), got);
+            co_await async_write_some(on, client, std::span(bytes).first(got));
+        }
+        ++ended;
+    }(loop, streams, text, done);
+    [](epoll_loop& on, mailbox& from, std::string& into, int& ended) -> detached_task {
+        const delivery got = co_await async_receive(on, from);
+        into = got.content.text();
+        ++ended;
+    }(loop, box, delivered, done);
+    [](epoll_loop& on, listener& from, std::uint64_t& into, int& ended) -> detached_task {
+        endpoint client = co_await async_accept(on, from);
+        const event got = co_await async_wait(on, client, vectors(9));
+        into = got.value;
+        ++ended;
+    }(loop, plain, rung, done);
+    CHECK(loop.waiting() == 3);
+    child peer([&] {
+        door own = test_door();
+        stream_socket socket = connect_stream(own, stream_name, {}, soon);
+        socket.write("through a coroutine", soon);
+        std::string back(19, '\0');
+        if (!socket.read_exact(std::as_writable_bytes(std::span(back)), soon)) return 1;
+        socket.close();
+        channel to(own.connect(box_name, soon));
+        to.send("letter", soon);
+        endpoint bell = own.connect(plain_name, soon);
+        bell.ring(1 - bell.slot(), 9, 4711);
+        while (error_of([&] { (void)bell.wait(all_vectors, soon); }) != EPIPE) {
+        }
+        return back == "through a coroutine" ? 0 : 2;
+    });
+    CHECK(loop.run_until([&] { return done == 3; }));
+    CHECK(text == "through a coroutine");
+    CHECK(delivered == "letter");
+    CHECK(rung == 4711);
+    peer.kill();
+    peer.wait();
+}
+
+TEST_CASE("a coroutine learns of its peer's death and of its loop's refusal", "[async]") {
+    auto [one, other] = channel_pair();
+    epoll_loop loop;
+    int code = 0;
+    const auto receive = [](epoll_loop& on, channel& from, int& result) -> detached_task {
+        try {
+            (void)co_await async_receive(on, from);
+        } catch (const error& wrong) {
+            result = wrong.error_number();
+        }
+    };
+    loop.refuses = true;
+    receive(loop, one, code);
+    CHECK(code == ENOSPC);
+    loop.refuses = false;
+    receive(loop, one, code = 0);
+    CHECK(code == 0);
+    CHECK(loop.waiting() == 1);
+    { const channel gone(std::move(other)); }
+    CHECK(loop.run_until([&] { return code != 0; }));
+    CHECK(code == EPIPE);
+    // Now it fails without waiting.
+    receive(loop, one, code = 0);
+    CHECK(code == EPIPE);
+}
+
+TEST_CASE("a coroutine that is destroyed while it waits leaves the loop", "[async]") {
+    auto [one, other] = channel_pair();
+    epoll_loop loop;
+    // Not detached: its frame is destroyed by whoever made it.
+    struct kept {
+        struct promise_type {
+            kept get_return_object() {
+                return {std::coroutine_handle<promise_type>::from_promise(*this)};
+            }
+            std::suspend_never initial_suspend() noexcept { return {}; }
+            std::suspend_always final_suspend() noexcept { return {}; }
+            void return_void() {}
+            void unhandled_exception() { std::terminate(); }
+        };
+        std::coroutine_handle<promise_type> frame;
+    };
+    const kept waiting = [](epoll_loop& on, channel& from) -> kept {
+        (void)co_await async_receive(on, from);
+    }(loop, one);
+    CHECK(loop.waiting() == 1);
+    waiting.frame.destroy();
+    CHECK(loop.waiting() == 0);
+    other.send("nobody waits", soon);
+    CHECK(one.receive(soon).text() == "nobody waits");
+}
+
+TEST_CASE("a wait for room in a loop ends when there is some, and not before", "[async]") {
+    auto [one, other] = channel_pair(1000);
+    epoll_loop loop;
+    const std::string block(900, 'x');
+    int sent = 0;
+    while (one.try_send(block)) ++sent;
+    bool done = false;
+    [](epoll_loop& on, channel& to, const std::string& what, bool& ended) -> detached_task {
+        co_await async_send(on, to, what);
+        ended = true;
+    }(loop, one, block, done);
+    CHECK_FALSE(done);
+    for (int i = 0; i < sent; ++i) CHECK(other.receive(soon).size() == block.size());
+    CHECK(loop.run_until([&] { return done; }));
+    CHECK(loop.wakes < 10);
+    CHECK(other.receive(soon).size() == block.size());
+}
+
+TEST_CASE("a reply can be looked for without waiting", "[call][pending]") {
+    auto [client, server] = channel_pair();
+    pending_reply reply = client.start_call("x", soon);
+    CHECK_FALSE(reply.try_get().has_value());
+    server.send("first", soon);
+    CHECK_FALSE(reply.try_get().has_value());
+    server.reply(server.receive(soon), "y", soon);
+    const auto got = reply.try_get();
+    REQUIRE(got.has_value());
+    CHECK(got->text() == "y");
+    CHECK(client.receive(soon).text() == "first");
+    pending_reply lost = client.start_call("x", soon);
+    { const channel gone(std::move(server)); }
+    CHECK(error_of([&] { (void)lost.try_get(); }) == EPIPE);
+}
