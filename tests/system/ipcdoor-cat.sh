@@ -1,14 +1,17 @@
 #!/bin/bash
 # ipcdoor-cat on the software back end, natively: much data with equal checksums while
 # the reader is stopped and goes on, in either order of starting; and how it ends when
-# a side is killed, fails, never comes, or is asked for nonsense.
-# IPCDOOR_TEST_CAT_BYTES: how much, 268435456 unless set.
+# a side is killed, fails, never comes, or is asked for nonsense. Then data with equal
+# checksums on the module, in a guest, where the reader is stopped, too.
+# IPCDOOR_TEST_CAT_BYTES: how much natively, 268435456 unless set;
+# IPCDOOR_TEST_CAT_GUEST_BYTES: in the guest, 16777216 unless set.
 set -euo pipefail
 
 top=$(cd "$(dirname "$(realpath "$0")")/../.." && pwd)
 build=${IPCDOOR_BUILD:-$top/build}
 cat=$build/plain/tools/ipcdoor-cat
 bytes=${IPCDOOR_TEST_CAT_BYTES:-268435456}
+guest_bytes=${IPCDOOR_TEST_CAT_GUEST_BYTES:-16777216}
 work=$(mktemp -d "${TMPDIR:-/tmp}/ipcdoor-cat.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 mkdir -m 700 "$work/runtime"
@@ -162,3 +165,30 @@ for side in first second; do
 done
 
 [ -z "$(find runtime -name '*.sock' -o -name '*.listener')" ] || fail "left behind: $(find runtime)"
+
+# --- on the module --------------------------------------------------------------
+
+cat > carry.sh <<'CARRY'
+set -eu
+bytes=$1
+mkfifo to_sum from_cat
+sha256sum < to_sum > out.sum & out_sum=$!
+sha256sum < from_cat > in.sum & in_sum=$!
+ipcdoor-cat --json in.json in much > from_cat & in=$!
+{ head -c "$bytes" /dev/urandom | tee to_sum | ipcdoor-cat out much; } & out=$!
+stops=0
+while kill -STOP "$in" 2> /dev/null; do
+    sleep 0.2
+    kill -CONT "$in" && stops=$((stops + 1))
+    sleep 0.5
+done
+wait "$in"
+wait "$out"
+wait "$out_sum"
+wait "$in_sum"
+cmp in.sum out.sum || { echo "the checksums differ"; exit 1; }
+grep -q "\"bytes\": $bytes," in.json || { cat in.json; exit 1; }
+echo "note: $bytes bytes carried on the module, the reader stopped $stops times"
+CARRY
+"$top/qemu/run" --timeout 1200 --env IPCDOOR_URI=door:/dev/ipcdoor0 --add "$cat" --add carry.sh -- \
+    sh carry.sh "$guest_bytes" || fail "in the guest: status $?"
