@@ -337,35 +337,54 @@ public:
     void flip(random_bits& random) override {
         auto& peer = *reinterpret_cast<pulse_slot*>(scripted_->peer.written() + ring_pulse_offset);
         auto& own = *reinterpret_cast<pulse_slot*>(scripted_->own.written() + ring_pulse_offset);
-        switch (random.below(12)) {
-            case 0:
-                store(peer.tail, wrong_word(random, load(peer.tail), pulse_queue_length));
-                break;
-            case 1:
-                store(peer.head, wrong_word(random, load(peer.head), pulse_queue_length));
-                break;
+        const auto index = static_cast<unsigned>(random.below(pulse_queue_length));
+        const std::uint64_t bit = std::uint64_t{1} << index;
+        switch (random.below(16)) {
+            case 0: store(peer.posted, wrong_word(random, load(peer.posted), bit)); break;
+            case 1: store(peer.taken, wrong_word(random, load(peer.taken), bit)); break;
             case 2: store(peer.lost, random.next()); break;
             case 3: store(peer.magic, random.below(2) == 0 ? pulse_magic : random.next()); break;
-            case 4: peer.version = static_cast<std::uint32_t>(random.below(2)); break;
-            case 5: store(peer.values[random.below(64)], random.next()); break;
-            case 6:
-            case 7: store(peer.head, load(own.tail) - random.below(65)); break;
-            case 8: store(peer.head, load(own.tail)); break;
-            default: store(peer.tail, load(own.head) + random.below(65));
+            case 4:
+                peer.version = random.below(4) != 0 ? pulse_version
+                                                    : static_cast<std::uint32_t>(random.below(3));
+                break;
+            case 5: store(peer.values[index], random.next()); break;
+            case 6: peer.sent = static_cast<std::uint32_t>(random.next()); break;
+            case 7: store(peer.blocked, random.next()); break;
+            case 8: store(peer.refused, random.below(4) == 0 ? random.next() : 0); break;
+            case 9: peer.tags[index] = static_cast<std::uint32_t>(random.next()); break;
+            case 10: store(peer.taken, load(own.posted) ^ (random.next() & random.next())); break;
+            case 11: store(peer.taken, load(own.posted)); break;
+            case 12: store(peer.posted, load(own.taken) ^ random.next()); break;
+            case 13: store(peer.posted, load(own.taken)); break;
+            default:
+                peer.tags[index] = pulse_tag(static_cast<unsigned>(random.below(pulse_codes)),
+                                             static_cast<unsigned>(random.below(pulse_priorities)),
+                                             static_cast<std::uint32_t>(random.next()));
+                store(peer.posted, load(peer.posted) ^ bit);
         }
     }
 
     void work(random_bits& random) override {
         ++operations;
-        const std::uint64_t choice = random.below(3);
+        const std::uint64_t choice = random.below(6);
         const int error = error_of([&] {
+            std::optional<pulse> got;
             switch (choice) {
-                case 0: static_cast<void>(port_->send(random.next())); break;
-                case 1: static_cast<void>(port_->receive(deadline::at_ns(past_ns))); break;
-                default: static_cast<void>(port_->try_receive());
+                case 0:
+                    static_cast<void>(port_->send(
+                        {static_cast<unsigned>(random.below(pulse_codes)), random.next(),
+                         static_cast<unsigned>(random.below(pulse_priorities))}));
+                    break;
+                case 1: got = port_->receive(deadline::at_ns(past_ns)); break;
+                case 2: port_->set_blocked(random.below(2) == 0 ? 0 : random.next()); break;
+                case 3: static_cast<void>(port_->pending()); break;
+                default: got = port_->try_receive();
             }
+            if (got) FUZZ_CHECK(got->code < pulse_codes && got->priority < pulse_priorities);
         });
-        FUZZ_CHECK_ERROR(error, EPROTO, choice == 1 ? ETIMEDOUT : EPROTO);
+        FUZZ_CHECK_ERROR(error, EPROTO, choice == 0 ? EACCES : EPROTO,
+                         choice == 1 ? ETIMEDOUT : EPROTO);
         if (error == EPROTO) ++refusals;
         // Verified once and for all: start where that is still to be done.
         if (random.below(64) == 0) port_.emplace(end_);

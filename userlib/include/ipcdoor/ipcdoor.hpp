@@ -17,6 +17,7 @@
 #include <ipcdoor/ring.hpp>
 #include <ipcdoor/rpc.hpp>
 #include <ipcdoor/signal.hpp>
+#include <ipcdoor/signal_box.hpp>
 #include <ipcdoor/stream.hpp>
 
 #endif  // IPCDOOR_IPCDOOR_HPP
