@@ -90,7 +90,10 @@ public:
     int on_wait(std::uint64_t mask) override {
         FUZZ_CHECK(mask == std::uint64_t{1} << pulse_vector);
         FUZZ_CHECK(error_ == 0 && next() == nullptr);
-        if (in_.empty()) return waited_ = -ETIMEDOUT;
+        if (in_.empty()) {
+            collect();
+            return waited_ = -ETIMEDOUT;
+        }
         const std::uint8_t how = in_.byte();
         for (int moves = how >> 4 & 3; moves > 0; --moves) move();
         if ((how & 7) == 1 && !trying_) return -EINTR;
