@@ -496,10 +496,11 @@ private:
     // What is to be done about the departed with nothing locked.
     void bury(std::unique_lock<std::mutex>& lock) {
         while (!departed_.empty()) {
-            const std::vector<departed> some = std::exchange(departed_, {});
+            std::vector<departed> some = std::exchange(departed_, {});
             lock.unlock();
             if (options_.on_gone)
                 for (const departed& one : some) options_.on_gone(one.id, one.why);
+            some.clear();
             lock.lock();
         }
     }
