@@ -40,6 +40,7 @@
 #include <deque>
 #include <functional>
 #include <limits>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -220,6 +221,7 @@ private:
     static constexpr std::uint64_t listener_tag = 1;
     static constexpr std::uint64_t first_sender = 2;
     static constexpr std::size_t looked_at = 32;
+    static constexpr std::size_t most_refused = 16;
     static constexpr std::uint64_t retry_after_ns = 100'000'000;
 
     class owned_fd {
@@ -321,7 +323,7 @@ private:
             const std::uint64_t tag = events[i].data.u64;
             if (tag == listener_tag)
                 newcomers = true;
-            else if (tag != wake_tag)
+            else if (tag != wake_tag && !put_out(tag))
                 enqueue(tag);
         }
         if (newcomers) admit();
@@ -412,8 +414,12 @@ private:
         const std::lock_guard lock(mutex_);
         const std::uint64_t before = blocked_;
         blocked_ = (before & ~fewer) | more;
-        // What is unblocked makes its sender's descriptor readable.
-        for (const auto& [id, from] : senders_) from->port.set_blocked(blocked_);
+        // What is unblocked makes its sender's descriptor readable, for who waits for those.
+        for (const auto& [id, from] : senders_) {
+            from->port.set_blocked(blocked_);
+            if (from->port.next_priority() >= 0) enqueue(id);
+        }
+        changed_.notify_one();
         return before;
     }
 
@@ -444,8 +450,7 @@ private:
         const std::uint64_t allowed = allowed_to(who);
         if (allowed == 0) {
             ++stats_.refused;
-            // Its slot says so, and stays readable when the endpoint is closed.
-            const pulse_port no(accepted, {.refused = all_codes});
+            refuse(std::move(accepted), peer);
             return;
         }
         const std::uint64_t id = next_id_++;
@@ -459,6 +464,26 @@ private:
         ++of_user_[who.uid];
         ++stats_.connected;
         enqueue(id);
+    }
+
+    // A slot says so. Who was refused leaves when it has read that, or is put out at the
+    // first ring, or when too many do not leave.
+    void refuse(endpoint from, std::uint32_t peer) {
+        const pulse_port no(from, {.refused = all_codes});
+        static_cast<void>(ipcdoor_wait(from.get(), all_vectors, 0, nullptr));
+        static_cast<void>(ipcdoor_ring(from.get(), peer, 0, pulse_vector, 0));
+        const std::uint64_t id = next_id_++;
+        watch(from.fd(), id);
+        refused_.emplace(id, std::move(from));
+        if (refused_.size() > most_refused) put_out(refused_.begin()->first);
+    }
+
+    bool put_out(std::uint64_t id) {
+        const auto found = refused_.find(id);
+        if (found == refused_.end()) return false;
+        ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, found->second.fd(), nullptr);
+        refused_.erase(found);
+        return true;
     }
 
     std::uint64_t allowed_to(const peer_credentials& who) const {
@@ -514,17 +539,18 @@ private:
     std::condition_variable changed_;
     std::unordered_map<std::uint64_t, std::unique_ptr<source>> senders_;  // mutex_
     std::unordered_map<std::uint32_t, std::size_t> of_user_;              // mutex_: by uid
-    std::deque<std::uint64_t> ready_;                                     // mutex_
-    std::vector<departed> departed_;                                      // mutex_
-    std::uint64_t next_id_ = first_sender;                                // mutex_
-    std::uint64_t blocked_ = 0;                                           // mutex_
-    bool leading_ = false;           // mutex_: a thread waits for descriptors
-    bool full_ = false;              // mutex_: the listener is not looked at
-    std::uint64_t retry_ns_ = 0;     // mutex_: when again; 0: when one leaves
-    unsigned taken_ = 0;             // mutex_
-    unsigned takes_since_look_ = 0;  // mutex_
-    bool closed_ = false;            // mutex_
-    signal_box_stats stats_;         // mutex_: lost and refusals of the departed only
+    std::map<std::uint64_t, endpoint> refused_;  // mutex_: not yet gone, the oldest first
+    std::deque<std::uint64_t> ready_;            // mutex_
+    std::vector<departed> departed_;             // mutex_
+    std::uint64_t next_id_ = first_sender;       // mutex_
+    std::uint64_t blocked_ = 0;                  // mutex_
+    bool leading_ = false;                       // mutex_: a thread waits for descriptors
+    bool full_ = false;                          // mutex_: the listener is not looked at
+    std::uint64_t retry_ns_ = 0;                 // mutex_: when again; 0: when one leaves
+    unsigned taken_ = 0;                         // mutex_
+    unsigned takes_since_look_ = 0;              // mutex_
+    bool closed_ = false;                        // mutex_
+    signal_box_stats stats_;                     // mutex_: lost and refusals of the departed only
 };
 
 // Signals a box by name. Any number of threads may use it at once, but for moving.
@@ -532,7 +558,8 @@ class signal_sender {
 public:
     // Connects, and waits until the box has decided. Throws what door::connect() throws
     // (ENOENT nobody has the name, EACCES its mode), EACCES the box refuses this
-    // process, EPIPE the box is gone, ETIMEDOUT, EPROTO the name is no box's.
+    // process, EPIPE or ECONNREFUSED the box is gone, or has refused so many that it
+    // cannot tell each, ETIMEDOUT, EPROTO the name is no box's.
     signal_sender(door& from, const std::string& name, deadline until = {})
         : end_(detail::connect_through_signals(from, name, until)),
           port_(std::make_unique<pulse_port>(end_)) {
