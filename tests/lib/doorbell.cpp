@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The contract of the doorbell, the same on every back end and source: counts
 // are exact, a ring is never lost, deadlines and deaths end a wait.
+#include <fcntl.h>
+
 #include <atomic>
 #include <cerrno>
 #include <chrono>
@@ -187,4 +189,32 @@ TEST_CASE("connections use the source that was asked for", "[doorbell]") {
     CHECK(info.source != IPCDOOR_SOURCE_AUTO);
     if (source() != IPCDOOR_SOURCE_AUTO) CHECK(info.source == source());
     if (on_soft()) CHECK(info.source == IPCDOOR_SOURCE_DIRECT);
+}
+
+TEST_CASE("an event loop may make the descriptors non-blocking", "[doorbell][deadline]") {
+    door at = test_door();
+    const std::string name = unique_name();
+    listener names = at.listen(name, {.source = source()});
+    REQUIRE(::fcntl(names.fd(), F_SETFL, ::fcntl(names.fd(), F_GETFL) | O_NONBLOCK) == 0);
+    CHECK_FALSE(names.try_accept().has_value());
+    endpoint client;
+    std::thread connecting([&] { client = at.connect(name, soon); });
+    endpoint server = names.accept(soon);
+    connecting.join();
+
+    const auto make_non_blocking = [&] {
+        const int flags = ::fcntl(server.fd(), F_GETFL);
+        REQUIRE(::fcntl(server.fd(), F_SETFL, flags | O_NONBLOCK) == 0);
+    };
+    make_non_blocking();
+    CHECK_FALSE(server.wait(vectors(5), std::chrono::seconds(0)).has_value());
+    CHECK_FALSE(server.wait(vectors(5), std::chrono::milliseconds(20)).has_value());
+    make_non_blocking();
+    std::thread ringing([&] {
+        if (client.wait(vectors(6), soon)) client.ring(1 - client.slot(), 5, 7);
+    });
+    const auto rung = server.ring_wait(1 - server.slot(), 6, 0, vectors(5), soon);
+    ringing.join();
+    REQUIRE(rung.has_value());
+    CHECK(rung->value == 7);
 }

@@ -41,6 +41,18 @@ void control(int fd, unsigned long request, void* argument, const char* what) {
     if (rc < 0) throw_error(-rc, what);
 }
 
+// An event loop has made the descriptor non-blocking (Asio does with every one that it is
+// given), and the call came back at once. Here the deadline alone says whether a call
+// blocks. True: now it does, again; else `rc` says that the deadline has passed.
+bool may_block(int fd, std::uint64_t deadline_ns, int& rc) {
+    if (deadline_ns > sys::now_ns()) {
+        rc = sys::make_blocking(fd);
+        return rc == 0;
+    }
+    rc = -ETIMEDOUT;
+    return false;
+}
+
 // The kernel writes STATE while we read; each field is read and written whole.
 template <class T>
 T shown(const T& field) {
@@ -156,7 +168,10 @@ int endpoint::wait(uint64_t mask, uint64_t deadline_ns, ipcdoor_event* event) {
     wait.mask = mask;
     wait.deadline_ns = deadline_ns;
     wait.flags = IPCDOOR_WAIT_ACK;
-    const int rc = sys::device_control(fd_.get(), IPCDOOR_IOC_WAIT, &wait);
+    int rc;
+    do {
+        rc = sys::device_control(fd_.get(), IPCDOOR_IOC_WAIT, &wait);
+    } while (rc == -EAGAIN && may_block(fd_.get(), deadline_ns, rc));
     if (rc >= 0) fill(event, wait);
     return hot_result(rc);
 }
@@ -169,6 +184,7 @@ int endpoint::ring_wait(uint32_t slot, uint32_t generation, uint32_t vector, uin
     both.wait.deadline_ns = deadline_ns;
     both.wait.flags = IPCDOOR_WAIT_ACK;
     const int rc = sys::device_control(fd_.get(), IPCDOOR_IOC_RING_WAIT, &both);
+    if (rc == -EAGAIN) return wait(mask, deadline_ns, event);  // it was rung
     if (rc >= 0) fill(event, both.wait);
     return hot_result(rc);
 }
@@ -251,7 +267,11 @@ void endpoint::await_acceptance(std::uint64_t deadline_ns) {
 std::unique_ptr<ipcdoor_endpoint> listener::accept(uint64_t deadline_ns) {
     struct ipcdoor_accept accept {};
     accept.deadline_ns = deadline_ns;
-    sys::unique_fd fd(sys::device_control(fd_.get(), IPCDOOR_IOC_ACCEPT, &accept));
+    int rc;
+    do {
+        rc = sys::device_control(fd_.get(), IPCDOOR_IOC_ACCEPT, &accept);
+    } while (rc == -EAGAIN && may_block(fd_.get(), deadline_ns, rc));
+    sys::unique_fd fd(rc);
     if (!fd) throw_error(-fd.get(), "accepting a connection");
     return std::make_unique<endpoint>(std::move(fd), accept.info);
 }

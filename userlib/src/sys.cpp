@@ -208,6 +208,10 @@ int file_system_type(int fd, std::uint64_t& type) noexcept {
     return rc;
 }
 
+int make_blocking(int fd) noexcept {
+    const int flags = ::fcntl(fd, F_GETFL);
+    return result(flags < 0 ? flags : ::fcntl(fd, F_SETFL, flags & ~O_NONBLOCK));
+}
 int duplicate(int fd) noexcept { return result(::fcntl(fd, F_DUPFD_CLOEXEC, 0)); }
 
 int device_control(int fd, unsigned long request, void* argument) noexcept {

@@ -111,6 +111,7 @@ int write_at(int fd, const void* from, std::size_t bytes, std::uint64_t offset) 
 int truncate_file(int fd, std::uint64_t bytes) noexcept;
 int allocate_file(int fd, std::uint64_t from, std::uint64_t bytes) noexcept;
 int file_system_type(int fd, std::uint64_t& type) noexcept;
+int make_blocking(int fd) noexcept;
 int duplicate(int fd) noexcept;
 int device_control(int fd, unsigned long request, void* argument) noexcept;
 

@@ -1,0 +1,69 @@
+#!/bin/bash
+# The programs of docs/examples build against what `make install` put in place, without a
+# warning, and do what their first lines say: on the software back end here, and on the
+# module in a guest.
+set -euo pipefail
+. "$(dirname "$(realpath "$0")")/installed.bash"
+
+# What else an example is built with.
+packages_of() {
+    case $1 in
+        async_io_uring) echo liburing ;;
+        async_sd_event) echo libsystemd ;;
+    esac
+}
+
+programs=()
+for source in "$top"/docs/examples/*.c*; do
+    program=$(basename "${source%.*}")
+    [ "$program" != hello ] || continue  # the test of the installation has it
+    # shellcheck disable=SC2046
+    build_program "$program" "$source" $(packages_of "$program")
+    programs+=("$program")
+done
+
+cat > talk.sh <<'TALK'
+set -eu
+
+# until_says TEXT COMMAND…: that is what it says once the other side is there.
+until_says() {
+    wanted=$1
+    shift
+    tries=0
+    until answer=$("$@" 2> error); do
+        tries=$((tries + 1))
+        [ "$tries" -lt 100 ] || { echo "$*: $(cat error)"; exit 1; }
+        sleep 0.1
+    done
+    [ "$answer" = "$wanted" ] || { echo "$* said: $answer"; exit 1; }
+}
+
+./pipe in > lines & reader=$!
+printf 'one\ntwo\n' | ./pipe out
+wait "$reader"
+[ "$(cat lines)" = "> one
+> two" ] || { echo "the pipe's reader said: $(cat lines)"; exit 1; }
+
+./stream & server=$!
+echo again > again
+until_says again sh -c './stream send < again'
+kill "$server"
+wait "$server" || true
+
+./signal wait 2 > got & waiter=$!
+until_says "" ./signal send 42 43
+wait "$waiter"
+sed 's/, uid .*//' got > codes
+[ "$(cat codes)" = "code 1, value 42
+code 1, value 43" ] || { echo "the waiter said: $(cat got)"; exit 1; }
+
+for server in ./message ./async_epoll ./async_asio ./async_io_uring ./async_sd_event; do
+    "$server" & pid=$!
+    until_says "you said: hello" ./message hello
+    until_says "you said: again" ./message again
+    kill "$pid"
+    wait "$pid" || true
+done
+TALK
+on_both talk.sh "${programs[@]}"
+echo "note: ${#programs[@]} examples built against DESTDIR and ran on soft: and door:"
