@@ -288,6 +288,26 @@ TEST_CASE("a pool of threads answers many clients with many calls under way", "[
     CHECK(calc.served.stats().calls == clients * each);
 }
 
+TEST_CASE("what follows a result is done by who lets it come in", "[rpc]") {
+    office calc;
+    calc.served.bind("twice", [](int number) { return 2 * number; });
+    calc.served.bind("fail", []() -> int { throw rpc::failure(3, "no"); });
+    calc.open();
+    rpc::client client = calc.client();
+    rpc::pending<int> good = client.start_until<int>(soon, "twice", 4);
+    rpc::pending<int> bad = client.start_until<int>(soon, "fail");
+    int result = 0;
+    int code = 0;
+    good.then([&] { result = good.get(); });
+    bad.then([&] { code = failure_of([&] { bad.get(); }).first; });
+    while (result == 0 || code == 0) client.poll();
+    CHECK(result == 8);
+    CHECK(code == 3);
+    bool at_once = false;
+    good.then([&] { at_once = true; });
+    CHECK(at_once);
+}
+
 TEST_CASE("a server that dies fails its calls at once, and can come back", "[rpc][death][fork]") {
     const std::string name = unique_name();
     std::unique_ptr<child> process;

@@ -442,6 +442,8 @@ public:
     Result get(deadline until) {
         return detail::unpack<Result>(reply_.get(until), method_, called_);
     }
+    // Does `what` once get() returns, or throws, at once; as pending_reply::then().
+    void then(std::function<void()> what) { reply_.then(std::move(what)); }
 
     bool await_ready() const noexcept { return reply_.await_ready(); }
     bool await_suspend(std::coroutine_handle<> waiting) { return reply_.await_suspend(waiting); }
