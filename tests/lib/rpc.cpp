@@ -288,6 +288,44 @@ TEST_CASE("a pool of threads answers many clients with many calls under way", "[
     CHECK(calc.served.stats().calls == clients * each);
 }
 
+TEST_CASE("bytes of another serialiser are carried as they are, and aligned", "[rpc]") {
+    office calc;
+    calc.served.bind_raw("same", "mine->mine", [](rpc::context&, std::span<const std::byte> all) {
+        if (reinterpret_cast<std::uintptr_t>(all.data()) % 8 != 0)
+            throw rpc::failure(1, "not aligned");
+        return std::string(reinterpret_cast<const char*>(all.data()), all.size());
+    });
+    calc.served.bind("add", [](int a, int b) { return a + b; });
+    calc.open();
+    rpc::client client = calc.client();
+    for (const std::size_t bytes : {0, 1, 1000, 100'000}) {
+        const std::string sent = pattern(3, bytes);
+        const auto carried = std::as_bytes(std::span(sent));
+        const auto is_same = [&](const rpc::raw_result& came) {
+            return std::string_view(reinterpret_cast<const char*>(came.bytes().data()),
+                                    came.bytes().size()) == sent &&
+                   reinterpret_cast<std::uintptr_t>(came.bytes().data()) % 8 == 0;
+        };
+        CHECK(is_same(client.call_raw(soon, "same", "mine->mine", carried)));
+        rpc::pending_raw started = client.start_raw(soon, "same", "mine->mine", carried);
+        CHECK(is_same(started.get()));
+        CHECK(client.cancel(started));
+    }
+    // The other side's types, encoded by hand.
+    const std::int32_t both[] = {2, 3};
+    const rpc::raw_result sum =
+        client.call_raw(soon, "add", "i32,i32->i32", std::as_bytes(std::span(both)));
+    rpc::reader from(sum.bytes());
+    CHECK(rpc::decode<int>(from) == 5);
+    const auto other = [&] { client.call_raw(soon, "add", "i32->i32", {}); };
+    CHECK(error_of(other) == EINVAL);
+    CHECK(text_of(other).find("called as i32->i32") != std::string::npos);
+    CHECK(error_of([&] { client.call_raw(soon, "add", "i32,i32->i32", {}); }) == EBADMSG);
+    CHECK(error_of([&] {
+              calc.served.bind_raw("add", "x->y", [](auto&, auto all) { return all; });
+          }) == EEXIST);
+}
+
 TEST_CASE("what follows a result is done by who lets it come in", "[rpc]") {
     office calc;
     calc.served.bind("twice", [](int number) { return 2 * number; });

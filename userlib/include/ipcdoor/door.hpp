@@ -60,7 +60,12 @@ public:
         handle_.reset(opened);
     }
 
+    // Takes over what ipcdoor_door_open() has opened.
+    explicit door(ipcdoor_door* opened) noexcept : handle_(opened) {}
+
     ipcdoor_door* get() const noexcept { return handle_.get(); }
+    // Gives it back to the caller, to close; this is of no use any more.
+    ipcdoor_door* release() noexcept { return handle_.release(); }
 
     // "kernel" or "soft"
     std::string_view backend() const noexcept { return ipcdoor_door_backend(get()); }

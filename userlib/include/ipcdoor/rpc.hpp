@@ -29,6 +29,10 @@
 //   failure     what a handler threw: an rpc::failure with its code and text, any other
 //               exception with the code failure::uncaught and what() it said
 //
+// Who has another serialiser uses bind_raw(), call_raw() and start_raw(): the bytes are
+// theirs, begin on a multiple of 8, and the signature is any text that both sides agree on.
+// Who keeps to rpc_codec.hpp's format and signatures there can talk to bind() and call().
+//
 // Threads. A client and a server may be used by any number at once; serve() in several
 // threads is a pool. bind() all methods before the first serve().
 #ifndef IPCDOOR_RPC_HPP
@@ -145,6 +149,19 @@ public:
         add(name, std::function(std::move(handler)));
     }
 
+    // Adds a method whose arguments and result are encoded bytes: the handler is called with
+    // (rpc::context&, std::span<const std::byte>), valid during the call, and returns what has
+    // data() and size(), in bytes. Throws EEXIST likewise.
+    template <class Handler>
+    void bind_raw(const std::string& name, std::string signature, Handler handler) {
+        insert({name, std::move(signature), 0,
+                [handler = std::move(handler)](server& self, const delivery& call, context& about,
+                                               reader& from) {
+                    const auto result = handler(about, from.take(from.left()));
+                    self.answer_raw(call, std::as_bytes(std::span(result.data(), result.size())));
+                }});
+    }
+
     // Serves until stop(). Returns as soon as stopped; throws for errors that are not a
     // client's.
     void serve() {
@@ -175,7 +192,11 @@ public:
     int fd() const noexcept { return box_.fd(); }
 
     // From any thread, also from a handler.
-    void stop() { box_.close(); }
+    void stop() {
+        stopped_.store(true, std::memory_order_relaxed);
+        box_.close();
+    }
+    bool stopped() const noexcept { return stopped_.load(std::memory_order_relaxed); }
 
     mailbox& clients() noexcept { return box_; }
     server_stats stats() const noexcept {
@@ -227,8 +248,12 @@ private:
 
     template <class Result, class... Args, class Run>
     void add_method(const std::string& name, Run run) {
-        method made{name, signature<Result, Args...>(), 0, std::move(run)};
+        insert({name, signature<Result, Args...>(), 0, std::move(run)});
+    }
+
+    void insert(method made) {
         made.signature_hash = hash(made.signature);
+        const std::string name = made.name;
         const auto [at, added] = methods_.emplace(hash(name), std::move(made));
         if (!added) {
             ipcdoor::detail::throw_error(EEXIST, "rpc: there is a method '" + at->second.name +
@@ -250,21 +275,33 @@ private:
 
     template <class... Result>
     void answer(const delivery& call, const reply_header& header, const Result&... result) {
-        const auto end = box_.sender(call.from);
-        const std::size_t bytes = sizeof header + (std::size_t{0} + ... + encoded_bytes(result));
-        const auto fill = [&](std::span<std::byte> memory) {
-            writer to(memory);
+        send_reply(call, sizeof header + (std::size_t{0} + ... + encoded_bytes(result)),
+                   [&](writer& to) {
+                       to.raw(&header, sizeof header);
+                       (encode(to, result), ...);
+                   });
+    }
+    void answer_raw(const delivery& call, std::span<const std::byte> result) {
+        const reply_header header{};
+        send_reply(call, sizeof header + result.size(), [&](writer& to) {
             to.raw(&header, sizeof header);
-            (encode(to, result), ...);
-        };
+            to.raw(result.data(), result.size());
+        });
+    }
+
+    template <class Fill>
+    void send_reply(const delivery& call, std::size_t bytes, Fill fill) {
+        const auto end = box_.sender(call.from);
         try {
             if (bytes <= end->max_record_bytes(call.content.priority())) {
                 loaned_message loan = end->loan_reply(call.content, bytes, reply_until());
-                fill(loan.bytes());
+                writer to(loan.bytes());
+                fill(to);
                 loan.publish();
             } else {
                 std::vector<std::byte> memory(bytes);
-                fill(memory);
+                writer to(memory);
+                fill(to);
                 end->reply(call.content, memory, reply_until());
             }
         } catch (const error& wrong) {
@@ -391,6 +428,7 @@ private:
     std::atomic<std::uint64_t> failed_{0};
     std::atomic<std::uint64_t> expired_{0};
     std::atomic<std::uint64_t> cancelled_{0};
+    std::atomic<bool> stopped_{false};
     mailbox box_;
 };
 
@@ -400,33 +438,38 @@ namespace detail {
 
 using signature_text = std::string (*)();
 
-// The result that a reply carries, or its error thrown.
-template <class Result>
-Result unpack(const message& reply, std::string_view method, signature_text called) {
-    static_assert(!is_view<Result>(),
-                  "a result cannot be a view of a message that is gone by then: take a "
-                  "std::string or std::vector");
+// What follows the header of a reply; throws the error that it carries. `called` tells the
+// signature that was called.
+template <class Called>
+reader result_of(const message& reply, std::string_view method, Called called) {
     reader from(reply.bytes());
     reply_header header;
     std::memcpy(&header, from.take(sizeof header).data(), sizeof header);
     switch (static_cast<reply_kind>(header.kind)) {
-        case reply_kind::result:
-            if constexpr (std::is_void_v<Result>) {
-                from.finish();
-                return;
-            } else {
-                Result result = decode<Result>(from);
-                from.finish();
-                return result;
-            }
+        case reply_kind::result: return from;
         case reply_kind::system: {
             std::string text = std::string(method) + ": " + decode<std::string>(from);
-            if (header.code == EINVAL) text += "; it was called as " + called();
+            if (header.code == EINVAL) text += "; it was called as " + std::string(called());
             ipcdoor::detail::throw_error(header.code > 0 ? header.code : EBADMSG, text);
         }
         case reply_kind::failure: throw failure(header.code, decode<std::string>(from));
     }
     reader::wrong("a reply of an unknown kind");
+}
+
+template <class Result>
+Result unpack(const message& reply, std::string_view method, signature_text called) {
+    static_assert(!is_view<Result>(),
+                  "a result cannot be a view of a message that is gone by then: take a "
+                  "std::string or std::vector");
+    reader from = result_of(reply, method, called);
+    if constexpr (std::is_void_v<Result>) {
+        from.finish();
+    } else {
+        Result result = decode<Result>(from);
+        from.finish();
+        return result;
+    }
 }
 
 }  // namespace detail
@@ -462,6 +505,46 @@ private:
     deadline until_;
 };
 
+// An encoded result, in the message that brought it.
+class raw_result {
+public:
+    std::span<const std::byte> bytes() const noexcept {
+        return reply_.bytes().subspan(sizeof(reply_header));
+    }
+
+private:
+    friend class client;
+    friend class pending_raw;
+    raw_result(message reply, std::string_view method, std::string_view signature)
+        : reply_(std::move(reply)) {
+        detail::result_of(reply_, method, [&] { return signature; });
+    }
+
+    message reply_;
+};
+
+// As pending, for start_raw().
+class [[nodiscard]] pending_raw {
+public:
+    bool ready() const noexcept { return reply_.ready(); }
+    raw_result get() { return get(until_); }
+    raw_result get(deadline until) { return {reply_.get(until), method_, signature_}; }
+    void then(std::function<void()> what) { reply_.then(std::move(what)); }
+
+private:
+    friend class client;
+    pending_raw(pending_reply reply, std::string method, std::string signature, deadline until)
+        : reply_(std::move(reply)),
+          method_(std::move(method)),
+          signature_(std::move(signature)),
+          until_(until) {}
+
+    pending_reply reply_;
+    std::string method_;
+    std::string signature_;
+    deadline until_;
+};
+
 struct client_options {
     // How long a call may take where nothing else is said.
     std::chrono::nanoseconds timeout = std::chrono::seconds(30);
@@ -485,7 +568,9 @@ public:
     template <class Result, class... Args>
     Result call_until(deadline until, std::string_view method, const Args&... args) {
         message reply;
-        exchange<Result>(until, method, reply, args...);
+        exchange(
+            until, argument_bytes(args...),
+            [&](writer& to) { fill<Result>(to, until, method, args...); }, reply);
         return detail::unpack<Result>(reply, method, &signature<Result, Args...>);
     }
 
@@ -496,11 +581,29 @@ public:
     }
     template <class Result, class... Args>
     pending<Result> start_until(deadline until, std::string_view method, const Args&... args) {
-        std::vector<std::byte> memory(sizeof(call_header) +
-                                      (std::size_t{0} + ... + encoded_bytes(args)));
-        fill<Result>(memory, until, method, args...);
+        std::vector<std::byte> memory(argument_bytes(args...));
+        writer to(memory);
+        fill<Result>(to, until, method, args...);
         return {end_.start_call(memory, {.priority = options_.priority}, until),
                 std::string(method), &signature<Result, Args...>, until};
+    }
+
+    // The same with encoded arguments; see server::bind_raw().
+    raw_result call_raw(deadline until, std::string_view method, std::string_view signature,
+                        std::span<const std::byte> arguments) {
+        message reply;
+        exchange(
+            until, sizeof(call_header) + arguments.size(),
+            [&](writer& to) { fill_raw(to, until, method, signature, arguments); }, reply);
+        return {std::move(reply), method, signature};
+    }
+    pending_raw start_raw(deadline until, std::string_view method, std::string_view signature,
+                          std::span<const std::byte> arguments) {
+        std::vector<std::byte> memory(sizeof(call_header) + arguments.size());
+        writer to(memory);
+        fill_raw(to, until, method, signature, arguments);
+        return {end_.start_call(memory, {.priority = options_.priority}, until),
+                std::string(method), std::string(signature), until};
     }
 
     // Tells the server that nobody wants the result any more: a handler that asks its
@@ -508,9 +611,9 @@ public:
     // got. Never blocks; false where the ring has no room for it now.
     template <class Result>
     bool cancel(const pending<Result>& call) {
-        const cancel_message wanted{call.reply_.id()};
-        return call.ready() || end_.send_if_room(wanted, {.priority = options_.priority});
+        return call.ready() || cancel_call(call.reply_.id());
     }
+    bool cancel(const pending_raw& call) { return call.ready() || cancel_call(call.reply_.id()); }
 
     // Lets results come in whose calls were started; for event loops, with fd().
     void poll() {
@@ -521,30 +624,43 @@ public:
     channel& end() noexcept { return end_; }
 
 private:
-    template <class Result, class... Args>
-    void exchange(deadline until, std::string_view method, message& reply, const Args&... args) {
-        const std::size_t bytes =
-            sizeof(call_header) + (std::size_t{0} + ... + encoded_bytes(args));
+    template <class... Args>
+    static std::size_t argument_bytes(const Args&... args) {
+        return sizeof(call_header) + (std::size_t{0} + ... + encoded_bytes(args));
+    }
+
+    template <class Fill>
+    void exchange(deadline until, std::size_t bytes, Fill write, message& reply) {
         if (bytes <= end_.max_record_bytes(options_.priority)) {
             loaned_message loan = end_.loan_request(bytes, {.priority = options_.priority}, until);
-            fill<Result>(loan.bytes(), until, method, args...);
+            writer to(loan.bytes());
+            write(to);
             end_.call(std::move(loan), reply, until);
         } else {
             std::vector<std::byte> memory(bytes);
-            fill<Result>(memory, until, method, args...);
+            writer to(memory);
+            write(to);
             end_.call(memory, {.priority = options_.priority}, reply, until);
         }
     }
 
     template <class Result, class... Args>
-    static void fill(std::span<std::byte> memory, deadline until, std::string_view method,
-                     const Args&... args) {
+    static void fill(writer& to, deadline until, std::string_view method, const Args&... args) {
         // the same for all calls of these types
         static const std::uint64_t signature_hash = hash(signature<Result, Args...>());
         const call_header header{hash(method), signature_hash, until.ns()};
-        writer to(memory);
         to.raw(&header, sizeof header);
         (encode(to, args), ...);
+    }
+    static void fill_raw(writer& to, deadline until, std::string_view method,
+                         std::string_view signature, std::span<const std::byte> arguments) {
+        const call_header header{hash(method), hash(signature), until.ns()};
+        to.raw(&header, sizeof header);
+        to.raw(arguments.data(), arguments.size());
+    }
+
+    bool cancel_call(std::uint64_t id) {
+        return end_.send_if_room(cancel_message{id}, {.priority = options_.priority});
     }
 
     channel end_;
