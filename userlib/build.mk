@@ -40,7 +40,7 @@ $(V)/lib/libipcdoor.a: $(USERLIB_OBJS)
 install:: $(V)/lib/libipcdoor.so.0 $(V)/lib/libipcdoor.a
 	install -d $(DESTDIR)$(PREFIX)/include/ipcdoor $(DESTDIR)$(PREFIX)/include/linux \
 		$(DESTDIR)$(LIBDIR)/pkgconfig
-	install -m 0644 userlib/include/ipcdoor.h $(DESTDIR)$(PREFIX)/include/
+	install -m 0644 userlib/include/ipcdoor.h userlib/include/ipcdoor_rpc.h $(DESTDIR)$(PREFIX)/include/
 	cd userlib/include && find ipcdoor -type f -name '*.hpp' \
 		-exec install -D -m 0644 {} $(abspath $(DESTDIR)$(PREFIX))/include/{} \;
 	install -m 0644 kmod/uapi/linux/ipcdoor.h $(DESTDIR)$(PREFIX)/include/linux/

@@ -528,7 +528,14 @@ class [[nodiscard]] pending_raw {
 public:
     bool ready() const noexcept { return reply_.ready(); }
     raw_result get() { return get(until_); }
-    raw_result get(deadline until) { return {reply_.get(until), method_, signature_}; }
+    // EINVAL where it has given a reply before.
+    raw_result get(deadline until) {
+        if (taken_)
+            ipcdoor::detail::throw_error(EINVAL, method_ + ": the result was taken already");
+        message reply = reply_.get(until);
+        taken_ = true;
+        return {std::move(reply), method_, signature_};
+    }
     void then(std::function<void()> what) { reply_.then(std::move(what)); }
 
 private:
@@ -543,6 +550,7 @@ private:
     std::string method_;
     std::string signature_;
     deadline until_;
+    bool taken_ = false;
 };
 
 struct client_options {
