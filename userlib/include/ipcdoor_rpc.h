@@ -246,7 +246,7 @@ int ipcdoor_rpc_serve_one(ipcdoor_rpc_server *server, uint64_t deadline_ns);
 
 /*
  * Serves what there is now, without waiting for more. -ECANCELED it was stopped. For event
- * loops: the descriptor, which stays the server's, is readable when there may be more.
+ * loops: the descriptor, which stays the server's, is readable when there is more.
  */
 int ipcdoor_rpc_server_poll(ipcdoor_rpc_server *server);
 int ipcdoor_rpc_server_fd(ipcdoor_rpc_server *server);
@@ -355,9 +355,10 @@ int ipcdoor_rpc_cancel(ipcdoor_rpc_client *client, const ipcdoor_rpc_pending *pe
 void ipcdoor_rpc_pending_destroy(ipcdoor_rpc_pending *pending);
 
 /*
- * Takes the replies that are there now. For event loops: the descriptor, which stays the
- * client's, is readable when there may be more. -EPIPE the server died, and every call
- * that was started has ended.
+ * Takes the replies that are there now. For event loops: after this the descriptor, which
+ * stays the client's, becomes readable when there is more; so poll once after starting a
+ * call, and each time it is readable. -EPIPE the server died, and every call that was
+ * started has ended.
  */
 int ipcdoor_rpc_client_poll(ipcdoor_rpc_client *client);
 int ipcdoor_rpc_client_fd(ipcdoor_rpc_client *client);

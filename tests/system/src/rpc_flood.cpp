@@ -191,6 +191,7 @@ public:
             books.started += one.calls.size();
             for (auto& each : one.calls)
                 each.reply.then([this, &one, &each, &books] { finish(one, each, books); });
+            one.client->poll();  // from now on its descriptor tells
         }
     }
 

@@ -623,7 +623,8 @@ public:
     }
     bool cancel(const pending_raw& call) { return call.ready() || cancel_call(call.reply_.id()); }
 
-    // Lets results come in whose calls were started; for event loops, with fd().
+    // Lets results come in whose calls were started. For event loops: after this, end().fd()
+    // becomes readable when there are more; so also once after starting a call.
     void poll() {
         message none;
         while (end_.try_receive(none)) {
