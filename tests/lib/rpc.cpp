@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <cstdlib>
 #include <map>
 #include <memory>
 #include <optional>
@@ -247,6 +248,31 @@ TEST_CASE("a call can be cancelled, and a client that leaves cancels all of its"
         while (begun == 1) std::this_thread::sleep_for(1ms);
     }
     while (ended != 2) std::this_thread::sleep_for(1ms);
+}
+
+TEST_CASE("a client that leaves while its call is being begun cancels it", "[rpc]") {
+    // Somebody must be left to see them leave, whoever is held.
+    constexpr unsigned rounds = 12;
+    office calc(rounds + 1);
+    std::atomic<int> begun{0};
+    std::atomic<int> ended{0};
+    calc.served.bind("sleep", [&](rpc::context& about) {
+        ++begun;
+        while (!about.cancelled()) std::this_thread::sleep_for(1ms);
+        ++ended;
+    });
+    calc.open();
+    // Nobody but who left can end them, not even their deadline.
+    for (unsigned i = 0; i < rounds; ++i) {
+        rpc::client client = calc.client();
+        (void)client.start_until<void>(forever, "sleep");
+    }
+    const deadline until = soon;
+    const auto over = [&] { return begun == ended && calc.served.clients().senders() == 0; };
+    while (!over() && !until.is_past()) std::this_thread::sleep_for(1ms);
+    const bool all = over();
+    CHECK(all);
+    if (!all) std::abort();  // its threads never end
 }
 
 TEST_CASE("a handler knows who calls", "[rpc][fork]") {

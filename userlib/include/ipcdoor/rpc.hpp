@@ -371,8 +371,9 @@ private:
         }
         context about;
         about.deadline_ns_ = header.deadline_ns;
-        about.caller_ = box_.peer(got.from);
+        // In this order: who leaves before the one is found out by the other.
         const running here(*this, {got.from, got.content.request_id()}, about);
+        about.caller_ = box_.peer(got.from);
         called.run(*this, got, about, from);
     }
 
