@@ -3,7 +3,7 @@
 # unit tests:
 #   IRQBENCH_TESTABLE_OBJS, IRQBENCH_TESTABLE_LIBS   all of irqbench but its main()
 
-IRQBENCH_SRCS := $(sort $(wildcard tools/irqbench/*.cpp tools/irqbench/methods/*.cpp))
+IRQBENCH_SRCS := $(sort $(wildcard tools/irqbench/*.cpp tools/irqbench/*/*.cpp))
 IRQBENCH_OBJS := $(patsubst %.cpp,$(V)/obj/%.o,$(IRQBENCH_SRCS))
 IRQBENCH_LIBS := -lfmt
 IRQBENCH_TESTABLE_OBJS := $(filter-out %/main.o,$(IRQBENCH_OBJS))

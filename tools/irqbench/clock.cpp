@@ -2,6 +2,7 @@
 #include "irqbench/clock.hpp"
 
 #include <cerrno>
+#include <ctime>
 #include <limits>
 #include <vector>
 
@@ -14,6 +15,15 @@ void sleep_until(std::uint64_t deadline_ns) {
                      static_cast<long>(deadline_ns % 1'000'000'000U)};
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, nullptr) == EINTR) {
     }
+}
+
+std::string utc_now() {
+    const std::time_t t = std::time(nullptr);
+    std::tm parts{};
+    gmtime_r(&t, &parts);
+    char text[32];
+    std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &parts);
+    return text;
 }
 
 timestamp_cost measure_timestamp_cost() {

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: MIT
+#include <fmt/format.h>
+
+#include "irqbench/plots.hpp"
 #include "irqbench/report_html.hpp"
 
 namespace irqbench {
+
+namespace {
 
 std::string page_style() {
     return R"(
@@ -42,6 +47,16 @@ code{background:var(--code);border-radius:4px;padding:1px 5px;font-size:.92em;ov
 footer{margin-top:44px;color:var(--muted);font-size:13px}
 @media print{body{background:#fff}.card,.tile{break-inside:avoid}}
 )";
+}
+
+}  // namespace
+
+std::string html_start(const std::string& title) {
+    return fmt::format(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+        "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n"
+        "<title>{}</title>\n<style>{}{}</style>\n</head>\n<body>\n<main>\n",
+        escape(title), plot_style(), page_style());
 }
 
 }  // namespace irqbench

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// irqbench: latency of ipcdoor's interrupt sources by stage, beside what the system offers.
+// irqbench: latency of ipcdoor's interrupt sources by stage, and its methods beside what the system
+// offers.
 // Owns: the order of things and the exit status.
 #include <fmt/format.h>
 #include <unistd.h>
@@ -9,6 +10,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "irqbench/compare/reports.hpp"
 #include "irqbench/cyclictest.hpp"
 #include "irqbench/instructions.hpp"
 #include "irqbench/options.hpp"
@@ -98,11 +100,35 @@ int do_validate(const options& o) {
     return v.agrees() ? exit_ok : exit_failed;
 }
 
+void write_comparison(const std::string& json, const std::string& html, const std::string& svg,
+                      const std::string& svg_throughput, const compare::compare_report& r) {
+    using compare::quantity;
+    if (!json.empty()) write_file(json, json_compare(r));
+    if (!html.empty()) write_file(html, html_compare(r));
+    if (!svg.empty()) write_file(svg, svg_compare(r, quantity::round_trip_ns));
+    if (!svg_throughput.empty()) write_file(svg_throughput, svg_compare(r, quantity::bytes_per_s));
+}
+
+int do_compare(const compare::compare_options& o) {
+    const compare::compare_report r = compare_all(o);
+    if (!o.quiet) fmt::print("{}", text_compare(r, o.summary, colour_wanted(STDOUT_FILENO)));
+    write_comparison(o.json, o.html, o.svg, o.svg_throughput, r);
+    return exit_ok;
+}
+
 int do_report(const options& o) {
     std::ifstream file(o.report_input, std::ios::binary);
     std::ostringstream text;
     text << file.rdbuf();
     if (!file) throw std::runtime_error("cannot read " + o.report_input);
+    if (compare::is_json_compare(text.str())) {
+        const compare::compare_report r = compare::parse_json_compare(text.str());
+        print(o, text_compare(r, o.report_summary, colour_wanted(STDOUT_FILENO)));
+        write_comparison(o.json, o.html, o.svg, "", r);
+        return exit_ok;
+    }
+    if (o.report_summary)
+        throw std::runtime_error("--summary is for what irqbench compare has written");
     const run_report r = parse_json_report(text.str());
     print(o, text_report(r, colour_wanted(STDOUT_FILENO)));
     write_reports(o, r);
@@ -116,6 +142,7 @@ int dispatch(const options& o) {
         case command::instructions: return do_instructions(o);
         case command::validate: return do_validate(o);
         case command::report: return do_report(o);
+        case command::compare: return do_compare(o.comparison);
     }
     return exit_usage;
 }

@@ -7,6 +7,7 @@
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <stdexcept>
@@ -53,6 +54,31 @@ public:
     virtual void exchange() {
         send();
         receive();
+    }
+    // Takes all that was rung so far, one at least, and says how many; a method that does not count
+    // takes one.
+    virtual std::uint64_t receive_some() {
+        receive();
+        return 1;
+    }
+
+    // The answering side of round trips: all of the ringer's exchanges; `last` is not 0 from before
+    // the last of them.
+    virtual void answer(const std::atomic<std::uint32_t>& last) {
+        receive();
+        while (last.load() == 0) exchange();
+        send();
+    }
+
+    // `count` one way, one after the other, as fast as the method lets them; then the word that all
+    // have come, back.
+    virtual void send_many(std::uint64_t count) {
+        for (std::uint64_t i = 0; i < count; ++i) send();
+        receive();
+    }
+    virtual void receive_many(std::uint64_t count) {
+        for (std::uint64_t i = 0; i < count; ++i) receive();
+        send();
     }
 
     // The kernel's view of the ring just received; false where it has none.

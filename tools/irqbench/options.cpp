@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "irqbench/compare/options.hpp"
 #include "irqbench/method.hpp"
 #include "irqbench/sources.hpp"
 
@@ -15,9 +16,16 @@ namespace {
 const std::vector<std::string> default_scenarios{"apart-idle", "same-idle", "apart-loaded",
                                                  "same-loaded"};
 
-// Replaces "all" and drops "none"; an unknown name is a usage error.
-std::vector<std::string> resolve(const std::vector<std::string>& named,
-                                 const std::vector<std::string>& all, const char* option) {
+std::string join_arguments(int argc, char** argv) {
+    std::string line = "irqbench";
+    for (int i = 1; i < argc; ++i) line += std::string(" ") + argv[i];
+    return line;
+}
+
+}  // namespace
+
+std::vector<std::string> resolve_names(const std::vector<std::string>& named,
+                                       const std::vector<std::string>& all, const char* option) {
     std::vector<std::string> chosen;
     const auto add = [&](const std::string& name) {
         if (std::find(chosen.begin(), chosen.end(), name) == chosen.end()) chosen.push_back(name);
@@ -37,14 +45,6 @@ std::vector<std::string> resolve(const std::vector<std::string>& named,
     }
     return chosen;
 }
-
-std::string join_arguments(int argc, char** argv) {
-    std::string line = "irqbench";
-    for (int i = 1; i < argc; ++i) line += std::string(" ") + argv[i];
-    return line;
-}
-
-}  // namespace
 
 double parse_duration(const std::string& text) {
     std::size_t used = 0;
@@ -167,10 +167,18 @@ bool parse_command_line(int argc, char** argv, options& o, int& status) {
     auto* report = app.add_subcommand("report", "Make reports from a --json file");
     report->fallthrough();
     report->add_option("FILE", o.report_input, "A file written with --json")->required();
+    report->add_flag("--summary", o.report_summary, "Of a comparison: print only the ratios");
+    compare::command_line comparison(app);
 
     try {
         app.parse(argc, argv);
         o.command_line = join_arguments(argc, argv);
+        if (comparison.chosen()) {
+            o.what = command::compare;
+            o.comparison = comparison.resolve();
+            o.comparison.command_line = o.command_line;
+            return true;
+        }
         if (validate && !app.get_subcommands().empty())
             throw CLI::ValidationError("--validate", "stands alone, without a subcommand");
         if (validate || app.got_subcommand("validate"))
@@ -188,11 +196,11 @@ bool parse_command_line(int argc, char** argv, options& o, int& status) {
             sources = {"all"};
             methods = {"all"};
         }
-        o.sources = resolve(sources, source_names(), "--source");
-        o.methods = resolve(methods, peer_names(), "--methods");
+        o.sources = resolve_names(sources, source_names(), "--source");
+        o.methods = resolve_names(methods, peer_names(), "--methods");
         if (o.sources.empty() && o.methods.empty())
             throw CLI::ValidationError("--source, --methods", "nothing is left to measure");
-        for (const std::string& name : resolve(scenarios, default_scenarios, "--scenario"))
+        for (const std::string& name : resolve_names(scenarios, default_scenarios, "--scenario"))
             o.scenarios.push_back(*scenario::parse(name));
         if (o.scenarios.empty())
             throw CLI::ValidationError("--scenario", "nothing is left to measure");

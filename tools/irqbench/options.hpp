@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "irqbench/compare/run.hpp"
 #include "irqbench/model.hpp"
 
 namespace irqbench {
@@ -19,7 +20,7 @@ enum exit_status : int {
     exit_over_limit = 4,
 };
 
-enum class command { run, info, instructions, validate, report };
+enum class command { run, info, instructions, validate, report, compare };
 
 struct options {
     command what = command::run;
@@ -48,6 +49,7 @@ struct options {
     std::string html;
     std::string svg;
     std::string report_input;
+    bool report_summary = false;  // of a comparison: ratios only
     std::uint64_t max_latency_ns = 0;
     bool quiet = false;
 
@@ -55,11 +57,17 @@ struct options {
     std::uint64_t round_trips = 1'000;
 
     std::string command_line;
+
+    compare::compare_options comparison;
 };
 
 // Returns true if the program is to go on with `out`; otherwise it is over with `status` (help,
 // version and usage errors were printed).
 bool parse_command_line(int argc, char** argv, options& out, int& status);
+
+// Replaces "all" and drops "none"; throws CLI::ValidationError for an unknown name.
+std::vector<std::string> resolve_names(const std::vector<std::string>& named,
+                                       const std::vector<std::string>& all, const char* option);
 
 // Seconds from "90", "90s", "2m", "1h" or "1d"; throws std::invalid_argument.
 double parse_duration(const std::string& text);

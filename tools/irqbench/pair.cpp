@@ -16,6 +16,8 @@ namespace {
 constexpr std::uint64_t second_ns = 1'000'000'000U;
 constexpr std::uint64_t meeting_timeout_ns = 15 * second_ns;
 constexpr std::uint64_t idle_timeout_ns = 3600 * second_ns;
+constexpr std::uint64_t quit_timeout_ns = 2 * second_ns;
+constexpr std::uint64_t quit_poll_ns = second_ns / 2000;
 
 rusage own_usage() {
     rusage usage{};
@@ -75,7 +77,8 @@ std::vector<absence> pair::absent() const {
 std::span<const sample> pair::run(const batch_order& order) {
     area& a = *area_;
     a.batch = order;
-    a.batch.samples = order.counted ? order.samples : std::min(order.samples, max_batch);
+    a.batch.samples =
+        order.counted || order.streamed ? order.samples : std::min(order.samples, max_batch);
     a.armed.store(0);
     a.last.store(0);
     a.done.store(0);
@@ -122,6 +125,29 @@ pair::counted pair::run_counted(std::uint32_t method, std::uint32_t round_trips,
     return area_->count;
 }
 
+std::uint64_t pair::run_streamed(std::uint32_t method, std::uint32_t messages, int waiter_cpu,
+                                 int ringer_cpu) {
+    batch_order order;
+    order.method = method;
+    order.samples = messages;
+    order.waiter_cpu = waiter_cpu;
+    order.ringer_cpu = ringer_cpu;
+    order.streamed = true;
+    run(order);
+    return area_->streamed_ns;
+}
+
+pair::~pair() {
+    area& a = *area_;
+    a.kind = order_kind::quit;
+    const std::uint32_t number = a.order.load() + 1;
+    a.order.store(number);
+    wake_all(a.order);
+    const std::uint64_t until = now_ns() + quit_timeout_ns;
+    for (int s = 0; s < 2; ++s)
+        while (!processes_[s].ended() && now_ns() < until) sleep_until(now_ns() + quit_poll_ns);
+}
+
 int pair::serve(side s) {
     side_status& status = area_->of_side[static_cast<int>(s)];
     try {
@@ -131,6 +157,10 @@ int pair::serve(side s) {
         for (std::uint32_t number = 0;;) {
             if (!wait_while(area_->order, number, idle_timeout_ns)) continue;
             number = area_->order.load();
+            if (area_->kind == order_kind::quit) {
+                methods_.clear();
+                return 0;
+            }
             const batch_order order = area_->batch;
             if (order.samples != 0) carry_out(s, order);
             status.finished.store(number);
@@ -174,6 +204,7 @@ void pair::carry_out(side s, const batch_order& order) {
     }
     method& m = *methods_[order.method];
     m.begin_batch();
+    if (order.streamed) return stream_batch(s, m, order);
     if (s == side::ringer)
         order.counted                    ? count_batch(m, order)
         : order.what == measure::one_way ? ring_batch(m, order)
@@ -269,10 +300,15 @@ void pair::count_switches(side s, const rusage& before) {
 
 void pair::answer_batch(side s, method& m) {
     const rusage before = own_usage();
-    m.receive();
-    while (area_->last.load() == 0) m.exchange();
-    m.send();
+    m.answer(area_->last);
     count_switches(s, before);
+}
+
+void pair::stream_batch(side s, method& m, const batch_order& order) {
+    if (s == side::waiter) return m.receive_many(order.samples);
+    const std::uint64_t start = now_ns();
+    m.send_many(order.samples);
+    area_->streamed_ns = now_ns() - start;
 }
 
 }  // namespace irqbench

@@ -29,6 +29,7 @@ struct batch_order {
     int waiter_cpu = 0;
     bool counted = false;           // as pair::run_counted()
     std::uint64_t handicap_ns = 0;  // the waiter runs that long while the ringer sleeps
+    bool streamed = false;          // as pair::run_streamed()
 };
 
 class pair {
@@ -38,6 +39,11 @@ public:
     // Prepares, forks and connects; methods that do not exist here go to absent() with the reason.
     // The priorities are SCHED_FIFO's, 0: normal.
     pair(method_list methods, int waiter_priority, int ringer_priority);
+    // Lets the two processes end by themselves, so that methods can clean up; kills them if they
+    // do not.
+    ~pair();
+    pair(const pair&) = delete;
+    pair& operator=(const pair&) = delete;
 
     const method& method_at(std::size_t i) const { return *methods_[i]; }
     std::size_t method_count() const { return methods_.size(); }
@@ -57,6 +63,10 @@ public:
     };
     counted run_counted(std::uint32_t method, std::uint32_t round_trips, int cpu,
                         std::uint64_t handicap_ns);
+
+    // method::send_many() of `messages`: the time until the word came back that all have arrived.
+    std::uint64_t run_streamed(std::uint32_t method, std::uint32_t messages, int waiter_cpu,
+                               int ringer_cpu);
 
     static constexpr int stall_s = 20;
 
@@ -85,6 +95,7 @@ private:
         std::atomic<std::uint32_t> last{0};   // ringer: the ring to come is the last
         std::atomic<std::uint32_t> done{0};   // samples finished
         counted count{};
+        std::uint64_t streamed_ns = 0;
         sample samples[max_batch];
     };
 
@@ -96,6 +107,7 @@ private:
     void call_batch(method& m, const batch_order& order);
     void count_batch(method& m, const batch_order& order);
     void answer_batch(side s, method& m);
+    void stream_batch(side s, method& m, const batch_order& order);
     void count_switches(side s, const rusage& before);
     void await_armed(std::uint32_t index, std::uint64_t interval_ns);
 

@@ -11,8 +11,6 @@
 
 namespace irqbench {
 
-std::string page_style();  // html_style.cpp
-
 namespace {
 
 std::string us(std::uint64_t ns) { return microseconds(static_cast<double>(ns)); }
@@ -65,10 +63,7 @@ private:
     }
 
     void head() {
-        add("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-            "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n"
-            "<title>irqbench: {}</title>\n<style>{}{}</style>\n</head>\n<body>\n<main>\n",
-            escape(r_.on.kernel), plot_style(), page_style());
+        out_ += html_start("irqbench: " + r_.on.kernel);
         add("<h1>Interrupt latency</h1>\n<p class=\"sub\">irqbench {} on Linux {}, {}{}</p>\n",
             tool_version, escape(r_.on.kernel), escape(r_.started),
             r_.module ? ", module ipcdoor " + escape(r_.module->version) : "");

@@ -3,13 +3,11 @@
 
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
+#include "irqbench/json.hpp"
 
 namespace irqbench {
 
 namespace {
-
-using json = nlohmann::ordered_json;
 
 json to_json(const histogram& h) {
     const summary s = summarise(h);
@@ -99,6 +97,8 @@ cell cell_from(const std::string& method, method_kind kind, const json& j) {
     return c;
 }
 
+}  // namespace
+
 json to_json(const machine& m) {
     return {{"kernel", m.kernel},
             {"kernel_build", m.kernel_build},
@@ -134,6 +134,8 @@ machine machine_from(const json& j) {
     m.isolated_cpus = j.at("isolated_cpus");
     return m;
 }
+
+namespace {
 
 json to_json(const parameters& p) {
     return {{"command_line", p.command_line},

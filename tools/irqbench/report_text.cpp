@@ -5,50 +5,12 @@
 
 #include <algorithm>
 
+#include "irqbench/text_writer.hpp"
 #include "irqbench/units.hpp"
 
 namespace irqbench {
 
 namespace {
-
-class writer {
-public:
-    explicit writer(bool colour) : colour_(colour) {}
-
-    template <typename... Args>
-    void line(fmt::format_string<Args...> format, Args&&... args) {
-        text_ += fmt::format(format, std::forward<Args>(args)...);
-        text_ += '\n';
-    }
-    void heading(const std::string& title) { text_ += '\n' + styled("\033[1m", title) + '\n'; }
-    void columns(const std::string& header) { text_ += styled("\033[2m", header) + '\n'; }
-    std::string styled(const char* code, const std::string& s) const {
-        return colour_ ? code + s + "\033[0m" : s;
-    }
-    // A label and a value that may need several lines.
-    void field(const std::string& label, const std::string& value) {
-        constexpr std::size_t indent = 12, width = 80;
-        std::string rest = value;
-        std::string lead = fmt::format("{:<{}}", label, indent);
-        if (label.size() >= indent) {
-            text_ += label + '\n';
-            lead.assign(indent, ' ');
-        }
-        while (rest.size() > width - indent) {
-            std::size_t cut = rest.rfind(' ', width - indent);
-            if (cut == std::string::npos || cut == 0) cut = width - indent;
-            text_ += lead + rest.substr(0, cut) + '\n';
-            rest.erase(0, rest.find_first_not_of(' ', cut));
-            lead.assign(indent, ' ');
-        }
-        text_ += lead + rest + '\n';
-    }
-    std::string take() { return std::move(text_); }
-
-private:
-    bool colour_;
-    std::string text_;
-};
 
 std::string us(double ns) { return microseconds(ns); }
 
@@ -69,7 +31,7 @@ double on_receivers_cpu(const stages& by, std::uint64_t count, const parameters&
     return percent_of(it == by.handler_cpus.end() ? 0 : it->second, count);
 }
 
-void write_sources(writer& w, const run_report& r) {
+void write_sources(text_writer& w, const run_report& r) {
     const auto sources = r.methods(method_kind::source);
     if (sources.empty()) return;
     const auto scenarios = r.scenarios();
@@ -113,7 +75,7 @@ void write_sources(writer& w, const run_report& r) {
         }
 }
 
-void write_comparison(writer& w, const run_report& r, const scenario& where) {
+void write_comparison(text_writer& w, const run_report& r, const scenario& where) {
     struct row {
         std::string name;
         const cell* one_way;
@@ -158,7 +120,7 @@ void write_comparison(writer& w, const run_report& r, const scenario& where) {
     }
 }
 
-void write_costs(writer& w, const run_report& r) {
+void write_costs(text_writer& w, const run_report& r) {
     const auto costs = r.stamp_costs();
     if (costs.empty()) return;
     w.heading("What the stamps cost, us (p50; nothing is subtracted above)");
@@ -174,7 +136,7 @@ void write_costs(writer& w, const run_report& r) {
 
 std::string text_machine(const machine& m, const module_info* module,
                          const timestamp_cost& clock_cost, bool colour) {
-    writer w(colour);
+    text_writer w(colour);
     std::string title = fmt::format("irqbench {}", tool_version);
     if (module != nullptr)
         title += fmt::format(", module ipcdoor {} (ABI {}, sources:", module->version,
@@ -196,7 +158,7 @@ std::string text_machine(const machine& m, const module_info* module,
 }
 
 std::string text_report(const run_report& r, bool colour) {
-    writer w(colour);
+    text_writer w(colour);
     const parameters& p = r.with;
     w.field("receiver", fmt::format("CPU {}; ringer: CPU {}; {}", p.waiter_cpu, p.ringer_cpu,
                                     p.priority > 0 ? fmt::format("SCHED_FIFO {}", p.priority)

@@ -2,18 +2,15 @@
 #include "irqbench/run.hpp"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
-#include <ctime>
 
 #include "irqbench/clock.hpp"
 #include "irqbench/method.hpp"
 #include "irqbench/pair.hpp"
 #include "irqbench/process.hpp"
+#include "irqbench/progress.hpp"
 #include "irqbench/sources.hpp"
-#include "irqbench/terminal.hpp"
 
 namespace irqbench {
 
@@ -30,15 +27,6 @@ constexpr std::uint64_t side_budget_ns = 25'000'000'000U;
 constexpr std::uint64_t extra_rounds = 10;
 // Stage samples kept for the split at percentiles; 12 bytes each.
 constexpr std::size_t stage_samples_kept = 1U << 18;
-
-std::string utc_now() {
-    const std::time_t t = std::time(nullptr);
-    std::tm parts{};
-    gmtime_r(&t, &parts);
-    char text[32];
-    std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &parts);
-    return text;
-}
 
 std::uint32_t narrow(std::uint64_t ns) {
     return static_cast<std::uint32_t>(std::min<std::uint64_t>(ns, UINT32_MAX));
@@ -85,27 +73,6 @@ void fold_one_way(task& t, const sample& s) {
     c.send_ns.record(s.after_ns - s.before_ns);
     if (t.by_microsecond != nullptr) t.by_microsecond->record(s.user_ns - s.before_ns);
 }
-
-class progress_line {
-public:
-    explicit progress_line(bool wanted) : on_(wanted && is_terminal(STDERR_FILENO)) {}
-    ~progress_line() {
-        if (shown_ns_ != 0) fmt::print(stderr, "\r\033[K");
-    }
-    void show(const std::string& text) {
-        const std::uint64_t now = now_ns();
-        if (!on_ || now - shown_ns_ < min_pause_ns) return;
-        shown_ns_ = now;
-        fmt::print(stderr, "\r\033[K{:.78}", text);
-        std::fflush(stderr);
-    }
-
-private:
-    // A serial line is slow, and the machine has better to do while it is measured.
-    static constexpr std::uint64_t min_pause_ns = 500'000'000U;
-    bool on_;
-    std::uint64_t shown_ns_ = 0;
-};
 
 class schedule {
 public:

@@ -25,6 +25,15 @@ public:
         receive_fd_ = fds_[s == side::ringer ? 1 : 0].get();
     }
 
+    std::uint64_t receive_some() override {
+        std::uint64_t count = 0;
+        ssize_t n;
+        do n = read(receive_fd_, &count, sizeof(count));
+        while (n < 0 && errno == EINTR);
+        if (n != sizeof(count)) throw std::runtime_error(with_errno(name() + ": read"));
+        return count;
+    }
+
 private:
     std::array<descriptor, 2> fds_;
 };

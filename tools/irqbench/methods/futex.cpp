@@ -34,15 +34,26 @@ public:
     }
 
     void receive() override {
+        await();
+        ++seen_;
+    }
+
+    std::uint64_t receive_some() override {
+        await();
+        const std::uint32_t rung = mine_->load(std::memory_order_acquire) - seen_;
+        seen_ += rung;
+        return rung;
+    }
+
+private:
+    void await() {
         while (mine_->load(std::memory_order_acquire) == seen_) {
             const long r = syscall(SYS_futex, mine_, FUTEX_WAIT, seen_, nullptr, nullptr, 0);
             if (r < 0 && errno != EAGAIN && errno != EINTR)
                 throw std::runtime_error(with_errno("futex wait"));
         }
-        ++seen_;
     }
 
-private:
     shared<counters> words_;
     std::atomic<std::uint32_t>* mine_ = nullptr;
     std::atomic<std::uint32_t>* theirs_ = nullptr;

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: MIT
+#include "irqbench/report_text.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "irqbench/compare/reports.hpp"
+#include "irqbench/text_writer.hpp"
+#include "irqbench/units.hpp"
+
+namespace irqbench::compare {
+
+namespace {
+
+// MB/s of what carries data, thousands a second of what does not.
+std::string rate(const contest& c, const match& m, double per_s) {
+    const double v = c.events ? per_s / 1e3 : per_s * static_cast<double>(m.bytes) / 1e6;
+    return v < 100 ? fmt::format("{:.2f}", v) : fmt::format("{:.0f}", v);
+}
+
+std::string times(double speedup) {
+    return fmt::format("{:.2f}{}", speedup, verdict_of(speedup) == verdict::slower ? '<' : ' ');
+}
+
+class report {
+public:
+    report(const compare_report& r, bool colour) : r_(r), w_(colour) {}
+
+    std::string whole() {
+        head();
+        for (const contest& c : r_.contests) one(c);
+        summary();
+        w_.line("");
+        w_.line("measured in {:.1f} s", r_.duration_s);
+        return text_machine_ + w_.take();
+    }
+
+    std::string only_summary() {
+        w_.line("{}; CPUs {} and {}; medians of {} rounds", backend(), r_.with.ringer_cpu,
+                r_.with.waiter_cpu, r_.with.rounds);
+        summary();
+        return w_.take();
+    }
+
+    void machine_text(std::string text) { text_machine_ = std::move(text); }
+
+private:
+    std::string backend() const {
+        return r_.with.backend == "kernel" ? fmt::format("ipcdoor's module {}, interrupts by {}",
+                                                         r_.with.module_version, r_.with.source)
+                                           : std::string("ipcdoor's soft back end, no module");
+    }
+
+    void head() {
+        w_.field("ipcdoor", backend());
+        w_.field("processes", fmt::format("two, on CPU {} and CPU {}, in turns: {} rounds of {} ms",
+                                          r_.with.ringer_cpu, r_.with.waiter_cpu, r_.with.rounds,
+                                          r_.with.turn_ns / 1'000'000U));
+        w_.field(
+            "reading",
+            fmt::format("Medians of the rounds. Every message is written and read in full on both "
+                        "sides. times: how many times as fast ipcdoor is; < where it is slower, by "
+                        "more than {:.0f} %.",
+                        equal_within * 100));
+        if (r_.on.where == environment::emulated)
+            w_.field("", "Emulated processor: only the ratios mean anything.");
+    }
+
+    void one(const contest& c) {
+        w_.heading(
+            fmt::format("{} beside {}", method_title(c.method), method_title(c.counterpart)));
+        w_.columns(fmt::format("{:<8}{:>9}{:>9}{:>9}{:>9}{:>8}{:>10}{:>9}{:>8}", "", "ipcdoor",
+                               "p99", "kernel", "p99", "times ", "ipcdoor", "kernel", "times "));
+        w_.columns(fmt::format("{:<8}{:>36}{:>8}{:>19}", c.events ? "" : "size", "round trip, us",
+                               "",
+                               c.events  ? "events, 1000/s"
+                               : c.calls ? "one caller, MB/s"
+                                         : "throughput, MB/s"));
+        for (const match& m : c.matches)
+            w_.line("{:<8}{:>9}{:>9}{:>9}{:>9}{:>8}{:>10}{:>9}{:>8}", size_name(m.bytes),
+                    microseconds(m.own.median_p50_ns()), microseconds(m.own.median_p99_ns()),
+                    microseconds(m.counterpart.median_p50_ns()),
+                    microseconds(m.counterpart.median_p99_ns()), times(m.round_trip_speedup()),
+                    rate(c, m, m.own.median_per_s()), rate(c, m, m.counterpart.median_per_s()),
+                    times(m.throughput_speedup()));
+        for (const missing& a : c.absent)
+            w_.field(size_name(a.bytes),
+                     fmt::format("not compared, {}: {}", method_title(a.method), a.reason));
+        reasons(c);
+    }
+
+    // Lines with one reason are named together.
+    void reasons(const contest& c) {
+        std::vector<std::pair<std::string, std::string>> by_reason;
+        for (const bool throughput : {false, true})
+            for (const match& m : c.matches) {
+                const double speedup = throughput ? m.throughput_speedup() : m.round_trip_speedup();
+                if (verdict_of(speedup) != verdict::slower) continue;
+                const std::string reason = known_reason(c, m, throughput, r_.with.backend);
+                if (reason.empty()) continue;
+                const std::string where = fmt::format("{} {}", size_name(m.bytes),
+                                                      throughput ? "throughput" : "round trip");
+                const auto found =
+                    std::find_if(by_reason.begin(), by_reason.end(),
+                                 [&](const auto& known) { return known.first == reason; });
+                if (found == by_reason.end())
+                    by_reason.emplace_back(reason, where);
+                else
+                    found->second += ", " + where;
+            }
+        for (const auto& [reason, where] : by_reason)
+            w_.field("<", fmt::format("{}: {}", where, reason));
+    }
+
+    void summary() {
+        std::vector<std::size_t> sizes;
+        for (const contest& c : r_.contests)
+            for (const match& m : c.matches)
+                if (std::find(sizes.begin(), sizes.end(), m.bytes) == sizes.end())
+                    sizes.push_back(m.bytes);
+        std::sort(sizes.begin(), sizes.end());
+        for (const bool throughput : {false, true}) {
+            w_.heading(throughput ? "Times as fast as the kernel's method: throughput"
+                                  : "Times as fast as the kernel's method: round trip");
+            std::string header = fmt::format("{:<33}", "");
+            for (std::size_t bytes : sizes) header += fmt::format("{:>7} ", size_name(bytes));
+            w_.columns(header);
+            for (const contest& c : r_.contests) {
+                std::string line = fmt::format(
+                    "{:<33}", method_title(c.method) + " : " + method_title(c.counterpart));
+                for (std::size_t bytes : sizes) {
+                    const auto m = std::find_if(c.matches.begin(), c.matches.end(),
+                                                [&](const match& x) { return x.bytes == bytes; });
+                    line += fmt::format("{:>8}", m == c.matches.end() ? "- "
+                                                 : throughput ? times(m->throughput_speedup())
+                                                              : times(m->round_trip_speedup()));
+                }
+                line.erase(line.find_last_not_of(' ') + 1);
+                w_.line("{}", line);
+            }
+        }
+    }
+
+    const compare_report& r_;
+    text_writer w_;
+    std::string text_machine_;
+};
+
+}  // namespace
+
+std::string text_compare(const compare_report& r, bool summary, bool colour) {
+    report made(r, colour);
+    if (summary) return made.only_summary();
+    made.machine_text(text_machine(r.on, nullptr, r.clock_cost, colour));
+    return made.whole();
+}
+
+}  // namespace irqbench::compare

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MIT
+//
+// Owns: the comparison as text, JSON, HTML and SVG.
+#pragma once
+
+#include <string>
+
+#include "irqbench/compare/model.hpp"
+#include "irqbench/svg.hpp"
+
+namespace irqbench::compare {
+
+// ASCII, 80 columns. `summary`: only how many times as fast each method is.
+std::string text_compare(const compare_report& r, bool summary, bool colour);
+
+std::string json_compare(const compare_report& r);
+// Whether a file of irqbench's is a comparison; false for everything else.
+bool is_json_compare(const std::string& text);
+// Throws std::runtime_error where it is malformed.
+compare_report parse_json_compare(const std::string& text);
+
+std::string html_compare(const compare_report& r);
+// One curve of a plot over message size; several points.
+struct curve {
+    std::string name;
+    std::string css;   // "s0" to "s7", one for each method of ipcdoor's and its counterparts
+    bool own = false;  // ipcdoor's: solid; the others are dashed
+    std::vector<point> points;  // bytes, value
+};
+
+enum class quantity { round_trip_ns, bytes_per_s };
+std::vector<curve> curves_of(const compare_report& r, quantity what);
+
+// Both axes logarithmic.
+canvas size_plot(const std::string& title, quantity what, const std::vector<curve>& all);
+
+// All methods as an SVG file, light and dark.
+std::string svg_compare(const compare_report& r, quantity what);
+
+}  // namespace irqbench::compare
