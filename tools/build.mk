@@ -45,6 +45,33 @@ $(V)/man/%: docs/man/%.scd
 	@mkdir -p $(@D)
 	scdoc < $< > $@
 
+# Natively on the local door, which is the soft back end where no module is loaded;
+# GUEST=1: in a guest on the module, with the source that real machines have. COMPARE:
+# further options, as --quick.
+GUEST ?=
+COMPARE ?=
+COMPARE_REPORT = $(OUT)/compare$(if $(GUEST),-guest)
+COMPARE_IN_GUEST = qemu/run $(if $(K),--kernel $(K)) --cpus 2 --timeout 900 \
+	--add $(V)/tools/irqbench --get /tmp/compare.json=$(COMPARE_REPORT).json \
+	--get /tmp/compare.html=$(COMPARE_REPORT).html \
+	-- irqbench compare --source ipi --json /tmp/compare.json --html /tmp/compare.html
+
+.PHONY: compare
+compare: ## each method beside the kernel's own, by message size (GUEST=1: in a guest, on the module)
+	@tools/setup
+	@echo "building"
+	$(SUBMAKE) $(V)/tools/irqbench $(if $(GUEST),kmod)
+	@mkdir -p $(OUT)
+	@$(if $(GUEST),$(COMPARE_IN_GUEST),$(V)/tools/irqbench compare --json $(COMPARE_REPORT).json \
+		--html $(COMPARE_REPORT).html) $(COMPARE)
+	@echo "wrote $(COMPARE_REPORT).json and $(COMPARE_REPORT).html"
+
+.PHONY: compare-docs
+compare-docs: ## measure both again and put the figures into docs/choosing.md
+	$(MAKE) --no-print-directory compare
+	$(MAKE) --no-print-directory compare GUEST=1
+	tools/choosing-figures $(V)/tools/irqbench $(OUT)/compare.json $(OUT)/compare-guest.json
+
 .PHONY: install
 install:: $(TOOLS_PROGRAMS) $(TOOLS_PAGES)
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(TOOLS_PROGRAMS)

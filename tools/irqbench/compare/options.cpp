@@ -39,6 +39,7 @@ command_line::command_line(CLI::App& app)
                      "where it is loaded and soft: elsewhere)")
         ->group(what);
     command_->add_option("--source", given_.source, "Interrupt source: auto,msi,ipi,timer,direct")
+        ->take_last()
         ->group(what);
 
     const char* how = "How to measure";
@@ -54,7 +55,8 @@ command_line::command_line(CLI::App& app)
         ->group(how);
     command_
         ->add_option("-a,--affinity", given_.affinity,
-                     "CPUs as RECEIVER[,RINGER] (default: the second and the first allowed)")
+                     "CPUs as RECEIVER[,RINGER] (default: the second and the first allowed; on an "
+                     "emulated processor the second for both)")
         ->delimiter(',')
         ->expected(1, 2)
         ->check(CLI::Range(0, 1023))

@@ -20,6 +20,11 @@ std::string rate(const contest& c, const match& m, double per_s) {
     return v < 100 ? fmt::format("{:.2f}", v) : fmt::format("{:.0f}", v);
 }
 
+std::string trimmed(std::string line) {
+    line.erase(line.find_last_not_of(' ') + 1);
+    return line;
+}
+
 std::string times(double speedup) {
     return fmt::format("{:.2f}{}", speedup, verdict_of(speedup) == verdict::slower ? '<' : ' ');
 }
@@ -38,8 +43,7 @@ public:
     }
 
     std::string only_summary() {
-        w_.line("{}; CPUs {} and {}; medians of {} rounds", backend(), r_.with.ringer_cpu,
-                r_.with.waiter_cpu, r_.with.rounds);
+        w_.line("{}; {}; {} rounds", backend(), placed(), r_.with.rounds);
         summary();
         return w_.take();
     }
@@ -53,11 +57,17 @@ private:
                                            : std::string("ipcdoor's soft back end, no module");
     }
 
+    std::string placed() const {
+        return r_.with.ringer_cpu == r_.with.waiter_cpu
+                   ? std::string("two processes on one CPU")
+                   : fmt::format("two processes on CPUs {} and {}", r_.with.ringer_cpu,
+                                 r_.with.waiter_cpu);
+    }
+
     void head() {
         w_.field("ipcdoor", backend());
-        w_.field("processes", fmt::format("two, on CPU {} and CPU {}, in turns: {} rounds of {} ms",
-                                          r_.with.ringer_cpu, r_.with.waiter_cpu, r_.with.rounds,
-                                          r_.with.turn_ns / 1'000'000U));
+        w_.field("processes", fmt::format("{}, in turns: {} rounds of {} ms", placed(),
+                                          r_.with.rounds, r_.with.turn_ns / 1'000'000U));
         w_.field(
             "reading",
             fmt::format("Medians of the rounds. Every message is written and read in full on both "
@@ -71,20 +81,24 @@ private:
     void one(const contest& c) {
         w_.heading(
             fmt::format("{} beside {}", method_title(c.method), method_title(c.counterpart)));
-        w_.columns(fmt::format("{:<8}{:>9}{:>9}{:>9}{:>9}{:>8}{:>10}{:>9}{:>8}", "", "ipcdoor",
-                               "p99", "kernel", "p99", "times ", "ipcdoor", "kernel", "times "));
+        const auto row = [&](auto&&... cell) {
+            return trimmed(fmt::format("{:<8}{:>9}{:>9}{:>9}{:>9}{:>8}{:>10}{:>9}{:>8}", cell...));
+        };
+        w_.columns(
+            row("", "ipcdoor", "p99", "kernel", "p99", "times ", "ipcdoor", "kernel", "times "));
         w_.columns(fmt::format("{:<8}{:>36}{:>8}{:>19}", c.events ? "" : "size", "round trip, us",
                                "",
                                c.events  ? "events, 1000/s"
                                : c.calls ? "one caller, MB/s"
                                          : "throughput, MB/s"));
         for (const match& m : c.matches)
-            w_.line("{:<8}{:>9}{:>9}{:>9}{:>9}{:>8}{:>10}{:>9}{:>8}", size_name(m.bytes),
-                    microseconds(m.own.median_p50_ns()), microseconds(m.own.median_p99_ns()),
-                    microseconds(m.counterpart.median_p50_ns()),
-                    microseconds(m.counterpart.median_p99_ns()), times(m.round_trip_speedup()),
-                    rate(c, m, m.own.median_per_s()), rate(c, m, m.counterpart.median_per_s()),
-                    times(m.throughput_speedup()));
+            w_.line("{}",
+                    row(size_name(m.bytes), microseconds(m.own.median_p50_ns()),
+                        microseconds(m.own.median_p99_ns()),
+                        microseconds(m.counterpart.median_p50_ns()),
+                        microseconds(m.counterpart.median_p99_ns()), times(m.round_trip_speedup()),
+                        rate(c, m, m.own.median_per_s()), rate(c, m, m.counterpart.median_per_s()),
+                        times(m.throughput_speedup())));
         for (const missing& a : c.absent)
             w_.field(size_name(a.bytes),
                      fmt::format("not compared, {}: {}", method_title(a.method), a.reason));
@@ -125,20 +139,19 @@ private:
             w_.heading(throughput ? "Times as fast as the kernel's method: throughput"
                                   : "Times as fast as the kernel's method: round trip");
             std::string header = fmt::format("{:<33}", "");
-            for (std::size_t bytes : sizes) header += fmt::format("{:>7} ", size_name(bytes));
-            w_.columns(header);
+            for (std::size_t bytes : sizes) header += fmt::format("{:>6} ", size_name(bytes));
+            w_.columns(trimmed(header));
             for (const contest& c : r_.contests) {
                 std::string line = fmt::format(
                     "{:<33}", method_title(c.method) + " : " + method_title(c.counterpart));
                 for (std::size_t bytes : sizes) {
                     const auto m = std::find_if(c.matches.begin(), c.matches.end(),
                                                 [&](const match& x) { return x.bytes == bytes; });
-                    line += fmt::format("{:>8}", m == c.matches.end() ? "- "
+                    line += fmt::format("{:>7}", m == c.matches.end() ? "- "
                                                  : throughput ? times(m->throughput_speedup())
                                                               : times(m->round_trip_speedup()));
                 }
-                line.erase(line.find_last_not_of(' ') + 1);
-                w_.line("{}", line);
+                w_.line("{}", trimmed(line));
             }
         }
     }
