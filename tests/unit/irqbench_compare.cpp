@@ -163,6 +163,30 @@ TEST_CASE("the text marks where ipcdoor is slower and what is missing", "[irqben
     CHECK_FALSE(contains(summary, "MB/s"));
 }
 
+TEST_CASE("reasons are given where they are known", "[irqbench][compare]") {
+    const compare_report r = small_comparison();
+    compare_parameters kernel = r.with;
+    kernel.backend = "kernel";
+    kernel.source = "ipi";
+    const contest &message = r.contests[0], &pulse = r.contests[2];
+    const match& small = message.matches[0];
+    CHECK(contains(known_reason(message, small, false, r.with), "four system calls"));
+    CHECK(known_reason(message, small, false, kernel).empty());
+    CHECK(contains(known_reason(pulse, pulse.matches[0], true, r.with), "ppoll"));
+    CHECK(known_reason(pulse, pulse.matches[0], true, kernel).empty());
+    kernel.ringer_cpu = kernel.waiter_cpu;
+    CHECK(contains(known_reason(pulse, pulse.matches[0], true, kernel), "preempt"));
+    const match large{std::size_t{1} << 20, {}, {}};
+    CHECK(contains(known_reason(message, large, false, kernel), "power of two"));
+    contest rpc;
+    rpc.method = "rpc";
+    rpc.calls = true;
+    CHECK(contains(known_reason(rpc, large, true, kernel), "new memory"));
+    // In the reports, too.
+    CHECK(contains(text_compare(r, false, false), "8 B round trip: soft makes four"));
+    CHECK(contains(html_compare(r), "round trip slower: soft makes four"));
+}
+
 TEST_CASE("plots have a curve for each method and each counterpart", "[irqbench][compare]") {
     const compare_report r = small_comparison();
     const std::vector<curve> curves = curves_of(r, quantity::round_trip_ns);

@@ -101,13 +101,4 @@ std::string method_title(const std::string& method) {
     return found == titles.end() ? method : found->second;
 }
 
-std::string known_reason(const contest& c, const match& m, bool throughput,
-                         const std::string& backend) {
-    (void)c;
-    (void)m;
-    (void)throughput;
-    (void)backend;
-    return "";
-}
-
 }  // namespace irqbench::compare

@@ -98,8 +98,9 @@ std::size_t parse_size(const std::string& text);
 // For people.
 std::string method_title(const std::string& method);
 
-// Why ipcdoor's method is slower there, as far as it is known; "" where it is not.
+// Why ipcdoor's method is slower there, as far as it is known; "" where it is not. reasons.cpp says
+// how each was found.
 std::string known_reason(const contest& c, const match& m, bool throughput,
-                         const std::string& backend);
+                         const compare_parameters& with);
 
 }  // namespace irqbench::compare

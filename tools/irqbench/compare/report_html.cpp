@@ -133,7 +133,7 @@ private:
                 if (verdict_of(throughput ? m.throughput_speedup() : m.round_trip_speedup()) !=
                     verdict::slower)
                     continue;
-                const std::string reason = known_reason(c, m, throughput, r_.with.backend);
+                const std::string reason = known_reason(c, m, throughput, r_.with);
                 if (!reason.empty())
                     add("<tr><td></td><td class=\"l\" colspan=\"8\" style=\"white-space:normal\">"
                         "{} slower: {}</td></tr>\n",

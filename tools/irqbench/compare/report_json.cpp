@@ -40,7 +40,7 @@ json speedup(double median, const std::array<double, 2>& range) {
             {"verdict", to_string(verdict_of(median))}};
 }
 
-json to_json(const contest& c, const std::string& backend) {
+json to_json(const contest& c, const compare_parameters& with) {
     json sizes = json::array(), absent = json::array();
     for (const match& m : c.matches) {
         json j{{"bytes", m.bytes},
@@ -50,7 +50,7 @@ json to_json(const contest& c, const std::string& backend) {
                {"throughput", speedup(m.throughput_speedup(), m.throughput_range())}};
         for (const bool throughput : {false, true}) {
             json& side = j[throughput ? "throughput" : "round_trip"];
-            const std::string reason = known_reason(c, m, throughput, backend);
+            const std::string reason = known_reason(c, m, throughput, with);
             if (side.at("verdict") == "slower" && !reason.empty()) side["reason"] = reason;
         }
         sizes.push_back(std::move(j));
@@ -108,7 +108,7 @@ std::string json_compare(const compare_report& r) {
              {"ringer_cpu", p.ringer_cpu},
              {"waiter_cpu", p.waiter_cpu}}}};
     json all = json::array();
-    for (const contest& c : r.contests) all.push_back(to_json(c, p.backend));
+    for (const contest& c : r.contests) all.push_back(to_json(c, p));
     j["comparisons"] = std::move(all);
     return j.dump() + "\n";
 }

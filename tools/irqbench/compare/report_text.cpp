@@ -112,7 +112,7 @@ private:
             for (const match& m : c.matches) {
                 const double speedup = throughput ? m.throughput_speedup() : m.round_trip_speedup();
                 if (verdict_of(speedup) != verdict::slower) continue;
-                const std::string reason = known_reason(c, m, throughput, r_.with.backend);
+                const std::string reason = known_reason(c, m, throughput, r_.with);
                 if (reason.empty()) continue;
                 const std::string where = fmt::format("{} {}", size_name(m.bytes),
                                                       throughput ? "throughput" : "round trip");
