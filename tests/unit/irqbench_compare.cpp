@@ -112,16 +112,28 @@ TEST_CASE("sizes are read and written", "[irqbench][compare]") {
 
 TEST_CASE("ratios say how many times as fast ipcdoor is", "[irqbench][compare]") {
     const match m{64, around(20e3, 3e6), around(10e3, 1e6)};
-    CHECK(m.round_trip_speedup() == Approx(0.5));
-    CHECK(m.throughput_speedup() == Approx(3));
+    CHECK(m.speedup(false) == Approx(0.5));
+    CHECK(m.speedup(true) == Approx(3));
     // The rounds drifted alike.
-    CHECK(m.round_trip_range()[0] == Approx(0.5));
-    CHECK(m.round_trip_range()[1] == Approx(0.5));
-    CHECK(verdict_of(0.5) == verdict::slower);
-    CHECK(verdict_of(0.96) == verdict::equal);
-    CHECK(verdict_of(1.04) == verdict::equal);
-    CHECK(verdict_of(3) == verdict::faster);
-    CHECK(match{}.round_trip_speedup() == 0);
+    REQUIRE(m.speedups(false).size() == 3);
+    for (const double round : m.speedups(false)) CHECK(round == Approx(0.5));
+    CHECK(m.outcome(false) == verdict::slower);
+    CHECK(m.outcome(true) == verdict::faster);
+    CHECK(match{}.speedup(false) == 0);
+}
+
+TEST_CASE("slower is what differs enough, and in most rounds", "[irqbench][compare]") {
+    const auto verdict_at = [](double s) { return verdict_of(s, {s, s, s}); };
+    CHECK(verdict_at(0.5) == verdict::slower);
+    CHECK(verdict_at(0.94) == verdict::slower);
+    // What is printed as 0.95.
+    CHECK(verdict_at(0.9486) == verdict::equal);
+    CHECK(verdict_at(1.05) == verdict::equal);
+    CHECK(verdict_at(1.06) == verdict::faster);
+    CHECK(verdict_of(0.8, {0.8, 0.8, 0.7, 3}) == verdict::slower);
+    CHECK(verdict_of(0.8, {0.8, 0.8, 2, 3}) == verdict::equal);
+    CHECK(verdict_of(1.3, {0.8, 1.3, 2, 3}) == verdict::faster);
+    CHECK(verdict_of(1.3, {0.8, 0.9, 1.3, 3, 3}) == verdict::equal);
 }
 
 TEST_CASE("a comparison comes back from its JSON", "[irqbench][compare]") {
@@ -183,7 +195,9 @@ TEST_CASE("reasons are given where they are known", "[irqbench][compare]") {
     rpc.calls = true;
     CHECK(contains(known_reason(rpc, large, true, kernel), "new memory"));
     // In the reports, too.
-    CHECK(contains(text_compare(r, false, false), "8 B round trip: soft makes four"));
+    const std::string text = text_compare(r, false, false);
+    CHECK(contains(text, "0.50<a"));
+    CHECK(contains(text, "<a          soft makes four"));
     CHECK(contains(html_compare(r), "round trip slower: soft makes four"));
 }
 

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <stdexcept>
 
 #include "irqbench/compare/payload.hpp"
@@ -15,13 +16,12 @@ namespace {
 
 double quotient(double a, double b) { return b > 0 ? a / b : 0; }
 
-// The extremes of a[i] / b[i], for rounds that both took.
-std::array<double, 2> range_of(const std::vector<double>& a, const std::vector<double>& b) {
-    std::vector<double> quotients;
+// a[i] / b[i], for rounds that both took.
+std::vector<double> quotients(const std::vector<double>& a, const std::vector<double>& b) {
+    std::vector<double> all;
     for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i)
-        quotients.push_back(quotient(a[i], b[i]));
-    const spread s = spread_of(quotients);
-    return {s.min, s.max};
+        all.push_back(quotient(a[i], b[i]));
+    return all;
 }
 
 }  // namespace
@@ -30,10 +30,18 @@ double figures::median_p50_ns() const { return spread_of(p50_ns).median; }
 double figures::median_p99_ns() const { return spread_of(p99_ns).median; }
 double figures::median_per_s() const { return spread_of(per_s).median; }
 
-verdict verdict_of(double speedup) {
-    return speedup > 1 + equal_within   ? verdict::faster
-           : speedup < 1 - equal_within ? verdict::slower
-                                        : verdict::equal;
+verdict verdict_of(double speedup, const std::vector<double>& by_round) {
+    // As it is printed: what reads 0.95 is not called slower in one line and equal in the next.
+    const long percent = std::lround(speedup * 100);
+    const auto agree = [&](auto is_so) {
+        return 4 * std::count_if(by_round.begin(), by_round.end(), is_so) >=
+               3 * static_cast<std::ptrdiff_t>(by_round.size());
+    };
+    if (percent > 100 + equal_within_percent && agree([](double s) { return s > 1; }))
+        return verdict::faster;
+    if (percent < 100 - equal_within_percent && agree([](double s) { return s < 1; }))
+        return verdict::slower;
+    return verdict::equal;
 }
 
 std::string_view to_string(verdict v) {
@@ -45,17 +53,13 @@ std::string_view to_string(verdict v) {
     return "equal";
 }
 
-double match::round_trip_speedup() const {
-    return quotient(counterpart.median_p50_ns(), own.median_p50_ns());
+double match::speedup(bool throughput) const {
+    return throughput ? quotient(own.median_per_s(), counterpart.median_per_s())
+                      : quotient(counterpart.median_p50_ns(), own.median_p50_ns());
 }
-double match::throughput_speedup() const {
-    return quotient(own.median_per_s(), counterpart.median_per_s());
-}
-std::array<double, 2> match::round_trip_range() const {
-    return range_of(counterpart.p50_ns, own.p50_ns);
-}
-std::array<double, 2> match::throughput_range() const {
-    return range_of(own.per_s, counterpart.per_s);
+std::vector<double> match::speedups(bool throughput) const {
+    return throughput ? quotients(own.per_s, counterpart.per_s)
+                      : quotients(counterpart.p50_ns, own.p50_ns);
 }
 
 std::string size_name(std::size_t bytes) {

@@ -4,7 +4,6 @@
 // prints.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -31,11 +30,12 @@ struct figures {
     double median_per_s() const;
 };
 
-// How ipcdoor's method stands beside its counterpart. Between the two is what a busy machine does
-// to any figure.
+// How ipcdoor's method stands beside its counterpart.
 enum class verdict { faster, equal, slower };
-inline constexpr double equal_within = 0.05;
-verdict verdict_of(double speedup);
+// Equal is also what a busy machine does to any figure: a difference counts if it is larger than
+// this and three rounds in four agree which of the two is faster.
+inline constexpr int equal_within_percent = 5;
+verdict verdict_of(double speedup, const std::vector<double>& by_round);
 std::string_view to_string(verdict v);
 
 // One line: a method and its counterpart at one size.
@@ -44,12 +44,13 @@ struct match {
     figures own;
     figures counterpart;
 
-    // How many times as fast ipcdoor's is, above 1 where it is faster: of medians.
-    double round_trip_speedup() const;
-    double throughput_speedup() const;
-    // The lowest and the highest of single rounds.
-    std::array<double, 2> round_trip_range() const;
-    std::array<double, 2> throughput_range() const;
+    // How many times as fast ipcdoor's is, above 1 where it is faster: of the medians, and of each
+    // round.
+    double speedup(bool throughput) const;
+    std::vector<double> speedups(bool throughput) const;
+    verdict outcome(bool throughput) const {
+        return verdict_of(speedup(throughput), speedups(throughput));
+    }
 };
 
 struct missing {

@@ -43,10 +43,10 @@ command_line::command_line(CLI::App& app)
         ->group(what);
 
     const char* how = "How to measure";
-    command_->add_option("--rounds", given_.rounds, "Rounds in which all take turns (default 5)")
+    command_->add_option("--rounds", given_.rounds, "Rounds in which all take turns (default 15)")
         ->check(CLI::Range(1, 1000))
         ->group(how);
-    command_->add_option("--turn", given_.turn_ms, "Milliseconds of a turn (default 80)")
+    command_->add_option("--turn", given_.turn_ms, "Milliseconds of a turn (default 25)")
         ->check(CLI::Range(1, 5000))
         ->group(how);
     command_

@@ -105,10 +105,10 @@ private:
         add("</div>\n");
     }
 
-    static std::string times(double speedup) {
-        if (verdict_of(speedup) == verdict::slower)
-            return fmt::format("<b>{:.2f} slower</b>", speedup);
-        return fmt::format("{:.2f}", speedup);
+    static std::string times(const match& m, bool throughput) {
+        if (m.outcome(throughput) == verdict::slower)
+            return fmt::format("<b>{:.2f} slower</b>", m.speedup(throughput));
+        return fmt::format("{:.2f}", m.speedup(throughput));
     }
 
     void table(const contest& c) {
@@ -126,13 +126,10 @@ private:
                 "<td>{}</td><td>{:.5g}</td><td>{:.5g}</td><td>{}</td></tr>\n",
                 size_name(m.bytes), microseconds(m.own.median_p50_ns()),
                 microseconds(m.own.median_p99_ns()), microseconds(m.counterpart.median_p50_ns()),
-                microseconds(m.counterpart.median_p99_ns()), times(m.round_trip_speedup()),
-                m.own.median_per_s() * unit, m.counterpart.median_per_s() * unit,
-                times(m.throughput_speedup()));
+                microseconds(m.counterpart.median_p99_ns()), times(m, false),
+                m.own.median_per_s() * unit, m.counterpart.median_per_s() * unit, times(m, true));
             for (const bool throughput : {false, true}) {
-                if (verdict_of(throughput ? m.throughput_speedup() : m.round_trip_speedup()) !=
-                    verdict::slower)
-                    continue;
+                if (m.outcome(throughput) != verdict::slower) continue;
                 const std::string reason = known_reason(c, m, throughput, r_.with);
                 if (!reason.empty())
                     add("<tr><td></td><td class=\"l\" colspan=\"8\" style=\"white-space:normal\">"

@@ -4,6 +4,7 @@
 #include "irqbench/compare/reports.hpp"
 #include "irqbench/json.hpp"
 #include "irqbench/model.hpp"
+#include "irqbench/statistics.hpp"
 
 namespace irqbench::compare {
 
@@ -33,28 +34,27 @@ figures figures_from(const json& j) {
     return f;
 }
 
-json speedup(double median, const std::array<double, 2>& range) {
-    return {{"times", median},
-            {"min", range[0]},
-            {"max", range[1]},
-            {"verdict", to_string(verdict_of(median))}};
+json speedup(const contest& c, const match& m, bool throughput, const compare_parameters& with) {
+    const spread rounds = spread_of(m.speedups(throughput));
+    const verdict v = m.outcome(throughput);
+    json j{{"times", m.speedup(throughput)},
+           {"min", rounds.min},
+           {"max", rounds.max},
+           {"verdict", to_string(v)}};
+    if (const std::string reason = known_reason(c, m, throughput, with);
+        v == verdict::slower && !reason.empty())
+        j["reason"] = reason;
+    return j;
 }
 
 json to_json(const contest& c, const compare_parameters& with) {
     json sizes = json::array(), absent = json::array();
-    for (const match& m : c.matches) {
-        json j{{"bytes", m.bytes},
-               {"ipcdoor", to_json(m.own, m.bytes, c.events)},
-               {"counterpart", to_json(m.counterpart, m.bytes, c.events)},
-               {"round_trip", speedup(m.round_trip_speedup(), m.round_trip_range())},
-               {"throughput", speedup(m.throughput_speedup(), m.throughput_range())}};
-        for (const bool throughput : {false, true}) {
-            json& side = j[throughput ? "throughput" : "round_trip"];
-            const std::string reason = known_reason(c, m, throughput, with);
-            if (side.at("verdict") == "slower" && !reason.empty()) side["reason"] = reason;
-        }
-        sizes.push_back(std::move(j));
-    }
+    for (const match& m : c.matches)
+        sizes.push_back({{"bytes", m.bytes},
+                         {"ipcdoor", to_json(m.own, m.bytes, c.events)},
+                         {"counterpart", to_json(m.counterpart, m.bytes, c.events)},
+                         {"round_trip", speedup(c, m, false, with)},
+                         {"throughput", speedup(c, m, true, with)}});
     for (const missing& a : c.absent)
         absent.push_back({{"method", a.method}, {"bytes", a.bytes}, {"reason", a.reason}});
     return {{"method", c.method},

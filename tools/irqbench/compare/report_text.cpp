@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "irqbench/compare/reports.hpp"
 #include "irqbench/text_writer.hpp"
@@ -25,10 +26,6 @@ std::string trimmed(std::string line) {
     return line;
 }
 
-std::string times(double speedup) {
-    return fmt::format("{:.2f}{}", speedup, verdict_of(speedup) == verdict::slower ? '<' : ' ');
-}
-
 class report {
 public:
     report(const compare_report& r, bool colour) : r_(r), w_(colour) {}
@@ -37,6 +34,7 @@ public:
         head();
         for (const contest& c : r_.contests) one(c);
         summary();
+        reasons();
         w_.line("");
         w_.line("measured in {:.1f} s", r_.duration_s);
         return text_machine_ + w_.take();
@@ -45,6 +43,7 @@ public:
     std::string only_summary() {
         w_.line("{}; {}; {} rounds", backend(), placed(), r_.with.rounds);
         summary();
+        reasons();
         return w_.take();
     }
 
@@ -68,12 +67,12 @@ private:
         w_.field("ipcdoor", backend());
         w_.field("processes", fmt::format("{}, in turns: {} rounds of {} ms", placed(),
                                           r_.with.rounds, r_.with.turn_ns / 1'000'000U));
-        w_.field(
-            "reading",
-            fmt::format("Medians of the rounds. Every message is written and read in full on both "
-                        "sides. times: how many times as fast ipcdoor is; < where it is slower, by "
-                        "more than {:.0f} %.",
-                        equal_within * 100));
+        w_.field("reading",
+                 fmt::format("Medians of the rounds. Every message is written and read in full on "
+                             "both sides. times: how many times as fast ipcdoor is; < where it is "
+                             "slower by more than {} % and three rounds in four agree; the letter "
+                             "is the reason, below.",
+                             equal_within_percent));
         if (r_.on.where == environment::emulated)
             w_.field("", "Emulated processor: only the ratios mean anything.");
     }
@@ -82,50 +81,45 @@ private:
         w_.heading(
             fmt::format("{} beside {}", method_title(c.method), method_title(c.counterpart)));
         const auto row = [&](auto&&... cell) {
-            return trimmed(fmt::format("{:<8}{:>9}{:>9}{:>9}{:>9}{:>8}{:>10}{:>9}{:>8}", cell...));
+            return trimmed(fmt::format("{:<8}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}", cell...));
         };
         w_.columns(
-            row("", "ipcdoor", "p99", "kernel", "p99", "times ", "ipcdoor", "kernel", "times "));
-        w_.columns(fmt::format("{:<8}{:>36}{:>8}{:>19}", c.events ? "" : "size", "round trip, us",
+            row("", "ipcdoor", "p99", "kernel", "p99", "times  ", "ipcdoor", "kernel", "times  "));
+        w_.columns(fmt::format("{:<8}{:>36}{:>9}{:>18}", c.events ? "" : "size", "round trip, us",
                                "",
                                c.events  ? "events, 1000/s"
                                : c.calls ? "one caller, MB/s"
                                          : "throughput, MB/s"));
         for (const match& m : c.matches)
-            w_.line("{}",
-                    row(size_name(m.bytes), microseconds(m.own.median_p50_ns()),
-                        microseconds(m.own.median_p99_ns()),
-                        microseconds(m.counterpart.median_p50_ns()),
-                        microseconds(m.counterpart.median_p99_ns()), times(m.round_trip_speedup()),
-                        rate(c, m, m.own.median_per_s()), rate(c, m, m.counterpart.median_per_s()),
-                        times(m.throughput_speedup())));
+            w_.line("{}", row(size_name(m.bytes), microseconds(m.own.median_p50_ns()),
+                              microseconds(m.own.median_p99_ns()),
+                              microseconds(m.counterpart.median_p50_ns()),
+                              microseconds(m.counterpart.median_p99_ns()), times(c, m, false),
+                              rate(c, m, m.own.median_per_s()),
+                              rate(c, m, m.counterpart.median_per_s()), times(c, m, true)));
         for (const missing& a : c.absent)
             w_.field(size_name(a.bytes),
                      fmt::format("not compared, {}: {}", method_title(a.method), a.reason));
-        reasons(c);
     }
 
-    // Lines with one reason are named together.
-    void reasons(const contest& c) {
-        std::vector<std::pair<std::string, std::string>> by_reason;
-        for (const bool throughput : {false, true})
-            for (const match& m : c.matches) {
-                const double speedup = throughput ? m.throughput_speedup() : m.round_trip_speedup();
-                if (verdict_of(speedup) != verdict::slower) continue;
-                const std::string reason = known_reason(c, m, throughput, r_.with);
-                if (reason.empty()) continue;
-                const std::string where = fmt::format("{} {}", size_name(m.bytes),
-                                                      throughput ? "throughput" : "round trip");
-                const auto found =
-                    std::find_if(by_reason.begin(), by_reason.end(),
-                                 [&](const auto& known) { return known.first == reason; });
-                if (found == by_reason.end())
-                    by_reason.emplace_back(reason, where);
-                else
-                    found->second += ", " + where;
-            }
-        for (const auto& [reason, where] : by_reason)
-            w_.field("<", fmt::format("{}: {}", where, reason));
+    // With a mark where ipcdoor is slower, and a letter where it is known why.
+    std::string times(const contest& c, const match& m, bool throughput) {
+        const double v = m.speedup(throughput);
+        const std::string number = v < 100 ? fmt::format("{:.2f}", v) : fmt::format("{:.0f}", v);
+        if (m.outcome(throughput) != verdict::slower) return number + "  ";
+        const std::string reason = known_reason(c, m, throughput, r_.with);
+        if (reason.empty()) return number + "< ";
+        const auto known = std::find(reasons_.begin(), reasons_.end(), reason);
+        const auto index = known - reasons_.begin();
+        if (known == reasons_.end()) reasons_.push_back(reason);
+        return fmt::format("{}<{}", number, static_cast<char>('a' + index));
+    }
+
+    void reasons() {
+        if (reasons_.empty()) return;
+        w_.heading("Why slower");
+        for (std::size_t i = 0; i < reasons_.size(); ++i)
+            w_.field(fmt::format("<{}", static_cast<char>('a' + i)), reasons_[i]);
     }
 
     void summary() {
@@ -147,9 +141,8 @@ private:
                 for (std::size_t bytes : sizes) {
                     const auto m = std::find_if(c.matches.begin(), c.matches.end(),
                                                 [&](const match& x) { return x.bytes == bytes; });
-                    line += fmt::format("{:>7}", m == c.matches.end() ? "- "
-                                                 : throughput ? times(m->throughput_speedup())
-                                                              : times(m->round_trip_speedup()));
+                    line += fmt::format("{:>7}",
+                                        m == c.matches.end() ? "-  " : times(c, *m, throughput));
                 }
                 w_.line("{}", trimmed(line));
             }
@@ -159,6 +152,7 @@ private:
     const compare_report& r_;
     text_writer w_;
     std::string text_machine_;
+    std::vector<std::string> reasons_;  // in the order of their letters
 };
 
 }  // namespace

@@ -18,8 +18,8 @@ struct compare_options {
     std::vector<std::string> methods;  // resolved, in their order
     std::vector<std::size_t> sizes;
     std::vector<int> affinity;
-    std::uint64_t rounds = 5;
-    std::uint64_t turn_ms = 80;
+    std::uint64_t rounds = 15;
+    std::uint64_t turn_ms = 25;
     bool quiet = false;
     bool summary = false;  // print ratios only
     std::string json;
