@@ -132,12 +132,12 @@ private:
         for (const bool throughput : {false, true}) {
             w_.heading(throughput ? "Times as fast as the kernel's method: throughput"
                                   : "Times as fast as the kernel's method: round trip");
-            std::string header = fmt::format("{:<33}", "");
+            std::string header = fmt::format("{:<34}", "");
             for (std::size_t bytes : sizes) header += fmt::format("{:>6} ", size_name(bytes));
             w_.columns(trimmed(header));
             for (const contest& c : r_.contests) {
                 std::string line = fmt::format(
-                    "{:<33}", method_title(c.method) + " : " + method_title(c.counterpart));
+                    "{:<34}", method_title(c.method) + " : " + method_title(c.counterpart));
                 for (std::size_t bytes : sizes) {
                     const auto m = std::find_if(c.matches.begin(), c.matches.end(),
                                                 [&](const match& x) { return x.bytes == bytes; });
