@@ -103,10 +103,10 @@ public:
     explicit pulse(const door_choice& door) : door_bell("pulse", door) {}
 
     void send() override {
-        if (!port_->send(++sent_)) throw std::runtime_error("pulse: the queue was full");
+        if (!port_->send({.value = ++sent_})) throw std::runtime_error("pulse: the queue was full");
     }
     void receive() override {
-        if (const std::uint64_t value = port_->receive(until_); value != ++received_)
+        if (const std::uint64_t value = port_->receive(until_).value; value != ++received_)
             throw std::runtime_error("pulse: " + std::to_string(value) + " came where " +
                                      std::to_string(received_) + " was sent");
     }
