@@ -35,6 +35,7 @@
 #include <random>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -271,7 +272,7 @@ void run_side(const char* name, endpoint from, both& shared, std::size_t me,
         for (std::uint64_t number = 0;;) {
             link.receive(received);
             if (received.is_request()) {
-                requests.push(received);
+                requests.push(std::move(received));
             } else if (received.size() == sizeof last && received.as<std::uint64_t>() == last) {
                 requests.close();
                 return;

@@ -69,6 +69,11 @@ class channel_receiver;
 
 // What may come along with a message.
 struct message_extras {
+    message_extras() noexcept = default;
+    // Descriptors have one owner.
+    message_extras(message_extras&&) noexcept = default;
+    message_extras& operator=(message_extras&&) noexcept = default;
+
     std::optional<scheduling> sender{};
     std::vector<owned_fd> descriptors{};
 
@@ -77,7 +82,8 @@ struct message_extras {
 }  // namespace detail
 
 // A received message, copied out of shared memory: nobody can change it now.
-// One object passed to receive() again and again reuses its memory.
+// One object passed to receive() again and again reuses its memory. It can be moved, not
+// copied: descriptors that came along have one owner.
 class message {
 public:
     std::span<const std::byte> bytes() const noexcept { return bytes_; }

@@ -292,7 +292,7 @@ public:
     }
 
     // Does `what` once the reply is there; at once where it is. One at a time.
-    void then(std::function<void()> what) {
+    void then(const std::function<void()>& what) {
         const auto core = core_.lock();
         if (!core || !core->receiver().when_done(*call_, what)) what();
     }

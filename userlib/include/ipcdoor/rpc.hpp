@@ -165,20 +165,14 @@ public:
     // Serves until stop(). Returns as soon as stopped; throws for errors that are not a
     // client's.
     void serve() {
-        while (serve_one()) {
+        delivery got;
+        while (serve_one(got, {})) {
         }
     }
     // Serves one call, or what else there is to do. False: stopped, or the deadline passed.
     bool serve_one(deadline until = {}) {
         delivery got;
-        try {
-            box_.receive(got, until);
-        } catch (const error& wrong) {
-            if (wrong.error_number() == ECANCELED || wrong.is_timeout()) return false;
-            throw;
-        }
-        handle(got);
-        return true;
+        return serve_one(got, until);
     }
     // What there is to do now, for event loops; fd() is readable when there is more.
     void poll() {
@@ -206,6 +200,18 @@ public:
     }
 
 private:
+    // Reuses the memory of `got`.
+    bool serve_one(delivery& got, deadline until) {
+        try {
+            box_.receive(got, until);
+        } catch (const error& wrong) {
+            if (wrong.error_number() == ECANCELED || wrong.is_timeout()) return false;
+            throw;
+        }
+        handle(got);
+        return true;
+    }
+
     struct method {
         std::string name;
         std::string signature;
@@ -487,7 +493,7 @@ public:
         return detail::unpack<Result>(reply_.get(until), method_, called_);
     }
     // Does `what` once get() returns, or throws, at once; as pending_reply::then().
-    void then(std::function<void()> what) { reply_.then(std::move(what)); }
+    void then(const std::function<void()>& what) { reply_.then(what); }
 
     bool await_ready() const noexcept { return reply_.await_ready(); }
     bool await_suspend(std::coroutine_handle<> waiting) { return reply_.await_suspend(waiting); }
@@ -537,7 +543,7 @@ public:
         taken_ = true;
         return {std::move(reply), method_, signature_};
     }
-    void then(std::function<void()> what) { reply_.then(std::move(what)); }
+    void then(const std::function<void()>& what) { reply_.then(what); }
 
 private:
     friend class client;
@@ -576,11 +582,12 @@ public:
     }
     template <class Result, class... Args>
     Result call_until(deadline until, std::string_view method, const Args&... args) {
-        message reply;
+        memory_user memory(*kept_);
         exchange(
             until, argument_bytes(args...),
-            [&](writer& to) { fill<Result>(to, until, method, args...); }, reply);
-        return detail::unpack<Result>(reply, method, &signature<Result, Args...>);
+            [&](writer& to) { fill<Result>(to, until, method, args...); }, memory->request,
+            memory->reply);
+        return detail::unpack<Result>(memory->reply, method, &signature<Result, Args...>);
     }
 
     // Starts a call and goes on.
@@ -601,9 +608,10 @@ public:
     raw_result call_raw(deadline until, std::string_view method, std::string_view signature,
                         std::span<const std::byte> arguments) {
         message reply;
+        std::vector<std::byte> memory;
         exchange(
             until, sizeof(call_header) + arguments.size(),
-            [&](writer& to) { fill_raw(to, until, method, signature, arguments); }, reply);
+            [&](writer& to) { fill_raw(to, until, method, signature, arguments); }, memory, reply);
         return {std::move(reply), method, signature};
     }
     pending_raw start_raw(deadline until, std::string_view method, std::string_view signature,
@@ -639,15 +647,42 @@ private:
         return sizeof(call_header) + (std::size_t{0} + ... + encoded_bytes(args));
     }
 
+    // What a call needs memory for, kept for the next one: large blocks that are fetched from
+    // the kernel each time cost more than the call. One call at a time has it, others
+    // have their own.
+    struct kept_memory {
+        std::vector<std::byte> request;
+        message reply;
+        std::atomic<bool> taken{false};
+    };
+    class memory_user {
+    public:
+        explicit memory_user(kept_memory& kept)
+            : kept_(kept.taken.exchange(true) ? nullptr : &kept) {
+            if (kept_ == nullptr) own_.emplace();
+        }
+        ~memory_user() {
+            if (kept_ != nullptr) kept_->taken.store(false);
+        }
+        memory_user(const memory_user&) = delete;
+        memory_user& operator=(const memory_user&) = delete;
+        kept_memory* operator->() noexcept { return kept_ != nullptr ? kept_ : &*own_; }
+
+    private:
+        kept_memory* const kept_;
+        std::optional<kept_memory> own_;
+    };
+
     template <class Fill>
-    void exchange(deadline until, std::size_t bytes, Fill write, message& reply) {
+    void exchange(deadline until, std::size_t bytes, Fill write, std::vector<std::byte>& memory,
+                  message& reply) {
         if (bytes <= end_.max_record_bytes(options_.priority)) {
             loaned_message loan = end_.loan_request(bytes, {.priority = options_.priority}, until);
             writer to(loan.bytes());
             write(to);
             end_.call(std::move(loan), reply, until);
         } else {
-            std::vector<std::byte> memory(bytes);
+            memory.resize(bytes);
             writer to(memory);
             write(to);
             end_.call(memory, {.priority = options_.priority}, reply, until);
@@ -675,6 +710,7 @@ private:
 
     channel end_;
     client_options options_;
+    std::unique_ptr<kept_memory> kept_ = std::make_unique<kept_memory>();
 };
 
 }  // namespace ipcdoor::rpc

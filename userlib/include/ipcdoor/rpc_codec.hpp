@@ -238,9 +238,7 @@ std::string type_name() {
         return (std::is_signed_v<T> ? "i" : "u") + std::to_string(sizeof(T) * 8);
     } else if constexpr (detail::text<T>) {
         return "str";
-    } else if constexpr (detail::is_span<T>) {
-        return "vec<" + type_name<typename T::value_type>() + ">";
-    } else if constexpr (detail::sequence<T>) {
+    } else if constexpr (detail::is_span<T> || detail::sequence<T>) {
         return "vec<" + type_name<typename T::value_type>() + ">";
     } else if constexpr (detail::dictionary<T>) {
         return "map<" + type_name<typename T::key_type>() + "," +
@@ -461,8 +459,14 @@ T decode(reader& from) {
         const std::size_t count = from.count(detail::least_bytes<element>());
         if constexpr (detail::bulk<element>) {
             const auto bytes = from.take(count * sizeof(element));
-            values.resize(count);
-            if (count != 0) std::memcpy(values.data(), bytes.data(), bytes.size());
+            if constexpr (sizeof(element) == 1) {
+                // without clearing it first
+                const auto* const first = reinterpret_cast<const element*>(bytes.data());
+                values.assign(first, first + count);
+            } else {
+                values.resize(count);
+                if (count != 0) std::memcpy(values.data(), bytes.data(), bytes.size());
+            }
         } else {
             for (std::size_t i = 0; i < count; ++i) values.push_back(decode<element>(from));
         }
