@@ -1,4 +1,5 @@
-// FlatBuffers as arguments and results: ./rpc_flatbuffers serve &  then  ./rpc_flatbuffers tea 2 3.5
+// FlatBuffers as arguments and results:  ./rpc_flatbuffers serve &  then
+// ./rpc_flatbuffers tea 2 3.5
 #include <cerrno>
 #include <cstdint>
 #include <iostream>

@@ -275,6 +275,25 @@ TEST_CASE("a client that leaves while its call is being begun cancels it", "[rpc
     if (!all) std::abort();  // its threads never end
 }
 
+TEST_CASE("a server that is stopped cancels what it is doing, and still answers it", "[rpc]") {
+    office calc(2);
+    std::atomic<int> begun{0};
+    calc.served.bind("sleep", [&](rpc::context& about) {
+        ++begun;
+        while (!about.cancelled()) std::this_thread::sleep_for(1ms);
+        return 7;
+    });
+    calc.open();
+    rpc::client client = calc.client();
+    rpc::pending<int> first = client.start_until<int>(forever, "sleep");
+    rpc::pending<int> second = client.start_until<int>(forever, "sleep");
+    while (begun != 2) std::this_thread::sleep_for(1ms);
+    calc.served.stop();
+    CHECK(first.get(soon) == 7);
+    CHECK(second.get(soon) == 7);
+    CHECK(calc.served.stopped());
+}
+
 TEST_CASE("a handler knows who calls", "[rpc][fork]") {
     office calc;
     calc.served.bind("who", [](rpc::context& about) { return about.caller().pid; });

@@ -252,8 +252,9 @@ int ipcdoor_rpc_server_poll(ipcdoor_rpc_server *server);
 int ipcdoor_rpc_server_fd(ipcdoor_rpc_server *server);
 
 /*
- * Lets all who serve return, and from then on each at once. Never blocks; from any
- * thread, also from a handler, but not from a signal's.
+ * Lets all who serve return, and from then on each at once; handlers that ask learn of
+ * it, and their results are still sent. Never blocks; from any thread, also from a
+ * handler, but not from a signal's.
  */
 int ipcdoor_rpc_stop(ipcdoor_rpc_server *server);
 
@@ -276,7 +277,11 @@ int ipcdoor_rpc_fail_errno(ipcdoor_rpc_call *call, int error, const char *text);
 /* The caller's deadline. */
 uint64_t ipcdoor_rpc_call_deadline_ns(const ipcdoor_rpc_call *call);
 
-/* 1 once the caller has cancelled, its deadline has passed, or it has died; else 0. */
+/*
+ * 1 once the caller has cancelled, its deadline has passed, it has died, or the server
+ * was stopped; else 0. Cancels and deaths are noticed by threads that serve: one must be
+ * left that is not in a handler.
+ */
 int ipcdoor_rpc_call_cancelled(const ipcdoor_rpc_call *call);
 
 /* Who calls, as the kernel captured it. */

@@ -110,7 +110,9 @@ struct cancel_message {
 class context {
 public:
     deadline until() const noexcept { return deadline::at_ns(deadline_ns_); }
-    // True once the caller has cancelled, its deadline has passed, or it has died.
+    // True once the caller has cancelled, its deadline has passed, it has died, or the
+    // server was stopped. Cancels and deaths are noticed by threads that serve: one must
+    // be left that is not in a handler.
     bool cancelled() const noexcept {
         return cancelled_.load(std::memory_order_acquire) ||
                (deadline_ns_ != IPCDOOR_NO_DEADLINE && ipcdoor_now_ns() >= deadline_ns_);
@@ -185,9 +187,15 @@ public:
     }
     int fd() const noexcept { return box_.fd(); }
 
-    // From any thread, also from a handler.
+    // From any thread, also from a handler. Handlers that ask their context learn of it;
+    // their results are still sent.
     void stop() {
-        stopped_.store(true, std::memory_order_relaxed);
+        {
+            const std::lock_guard lock(running_mutex_);
+            stopped_.store(true, std::memory_order_relaxed);
+            for (const auto& [call, about] : running_)
+                about->cancelled_.store(true, std::memory_order_release);
+        }
         box_.close();
     }
     bool stopped() const noexcept { return stopped_.load(std::memory_order_relaxed); }
@@ -391,6 +399,7 @@ private:
         running(server& owner, const call_key& key, context& about) : owner_(owner), key_(key) {
             const std::lock_guard lock(owner_.running_mutex_);
             owner_.running_[key_] = &about;
+            if (owner_.stopped()) about.cancelled_.store(true, std::memory_order_relaxed);
         }
         ~running() {
             const std::lock_guard lock(owner_.running_mutex_);
