@@ -2,10 +2,13 @@
 // Peers that die before, during and after every operation, and peers that break
 // the protocol: a clear error, everything published before still received, and
 // nobody else concerned.
+#include <poll.h>
+
 #include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -197,6 +200,20 @@ TEST_CASE("a peer killed at a random moment of traffic leaves no wrong byte and 
         CHECK(wrong == 0);
         CHECK(peer.wait().signaled(9));
     }
+}
+
+TEST_CASE("the descriptor tells of a death, whoever has found it out", "[death]") {
+    auto ends = connected_pair();
+    endpoint here = std::move(ends.first);
+    std::optional<endpoint> peer(std::move(ends.second));
+    pollfd told{here.fd(), POLLIN, 0};
+    while (here.wait(~std::uint64_t{0}, 0s)) {
+    }
+    peer.reset();
+    // Before anybody waits or polls.
+    while (here.peer_info(1 - here.slot()).state != IPCDOOR_SLOT_DEAD)
+        std::this_thread::sleep_for(1ms);
+    CHECK(::poll(&told, 1, 60'000) == 1);
 }
 
 TEST_CASE("an endpoint carries one channel, and only one of a connection does", "[message]") {

@@ -147,8 +147,11 @@ void endpoint::check_slot(std::uint32_t slot) const {
 std::shared_ptr<link> endpoint::find(std::uint32_t slot) {
     check_slot(slot);
     const std::lock_guard lock(mutex_);
-    if (links_[slot]) bury_if_gone(links_[slot]);
-    if ((!links_[slot] || !links_[slot]->alive) && admit_newcomers()) settle();
+    const bool lived = links_[slot] && links_[slot]->alive;
+    if (lived) bury_if_gone(links_[slot]);
+    const bool died = lived && !links_[slot]->alive;
+    const bool came = (!links_[slot] || !links_[slot]->alive) && admit_newcomers();
+    if (died || came) settle();
     return links_[slot];
 }
 
