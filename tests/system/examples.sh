@@ -13,8 +13,9 @@ packages_of() {
     esac
 }
 
+for schema in "$top"/docs/examples/*.fbs; do flatc --cpp "$schema"; done
 programs=()
-for source in "$top"/docs/examples/*.c*; do
+for source in "$top"/docs/examples/*.{c,cpp}; do
     program=$(basename "${source%.*}")
     [ "$program" != hello ] || continue  # the test of the installation has it
     # shellcheck disable=SC2046
@@ -56,6 +57,19 @@ wait "$waiter"
 sed 's/, uid .*//' got > codes
 [ "$(cat codes)" = "code 1, value 42
 code 1, value 43" ] || { echo "the waiter said: $(cat got)"; exit 1; }
+
+# says SERVER TEXT COMMAND…
+says() {
+    $1 & pid=$!
+    shift
+    until_says "$@"
+    kill "$pid"
+    wait "$pid" || true
+}
+says "./rpc serve" 5 ./rpc 2 3
+says "./rpc_c serve" 5 ./rpc 2 3
+says "./rpc serve" 5 ./rpc_c 2 3
+says "./rpc_flatbuffers serve" "2 x tea: 7" ./rpc_flatbuffers tea 2 3.5
 
 for server in ./message ./async_epoll ./async_asio ./async_io_uring ./async_sd_event; do
     "$server" & pid=$!
