@@ -30,7 +30,7 @@ std::vector<program> read_file(const fs::path& path) {
 std::vector<program> read_programs(const std::string& path) {
     if (!fs::is_directory(path)) return read_file(path);
     std::vector<fs::path> files;
-    for (const auto& entry : fs::directory_iterator(path))
+    for (const auto& entry : fs::recursive_directory_iterator(path))
         if (entry.path().extension() == ".txt") files.push_back(entry.path());
     std::sort(files.begin(), files.end());
     std::vector<program> all;

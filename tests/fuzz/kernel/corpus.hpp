@@ -11,8 +11,8 @@
 
 namespace kfuzz {
 
-// All programs of a file, or of all files *.txt of a directory in the order of their
-// names. Throws std::runtime_error.
+// All programs of a file, or of all files *.txt of a directory and those in it, in the
+// order of their names. Throws std::runtime_error.
 std::vector<program> read_programs(const std::string& path);
 
 class corpus {
