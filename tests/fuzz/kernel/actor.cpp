@@ -34,17 +34,6 @@ std::byte* map_before_a_hole(std::size_t pages) {
     return memory;
 }
 
-// Every failure counts, those of calls that might sleep and of small blocks included, and
-// none is worth a line in the kernel's log.
-void prepare_failures() {
-    const std::string failures = "/sys/kernel/debug/";
-    for (const char* kind : {"failslab", "fail_page_alloc", "fail_usercopy"}) {
-        std::ofstream(failures + kind + "/verbose") << 0 << std::flush;
-        std::ofstream(failures + kind + "/ignore-gfp-wait") << 'N' << std::flush;
-    }
-    std::ofstream(failures + "fail_page_alloc/min-order") << 0 << std::flush;
-}
-
 constexpr const char* edu_directory = "/sys/bus/pci/drivers/ipcdoor-edu";
 
 // The name of the driver's device, "" where it has none.
@@ -62,6 +51,18 @@ constexpr std::uintptr_t kernel_address = 0xffffffff81000000;
 constexpr std::uintptr_t non_canonical_address = 0x8000000000000000;
 
 }  // namespace
+
+std::span<const setting, settings_count> settings() {
+    static constexpr std::array<setting, settings_count> all{{
+        // beyond what is allowed by one
+        {"/sys/module/ipcdoor/parameters/user_max_interrupt_percent", 101},
+        {"/sys/module/ipcdoor/parameters/user_max_endpoints", 64},
+        {"/sys/module/ipcdoor/parameters/user_max_bytes", 1 << 20},
+        {"/sys/module/ipcdoor/parameters/max_bytes", 4 << 20},
+        {"/sys/kernel/tracing/events/mmap_lock/enable", 1},
+    }};
+    return all;
+}
 
 void scoreboard::load(const program& what) {
     length = static_cast<std::uint32_t>(std::min(what.size(), max_operations));
@@ -145,6 +146,24 @@ surroundings::surroundings()
       arena(map_pages(map_arena_pages * map_registers, PROT_NONE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1)) {
     if (can_fail) prepare_failures();
+}
+
+void let_pages_fail(bool may) {
+    const auto fd = static_cast<int>(::syscall(
+        SYS_openat, AT_FDCWD, "/sys/kernel/debug/fail_page_alloc/min-order", O_WRONLY | O_CLOEXEC));
+    [[maybe_unused]] const auto written = ::syscall(SYS_write, fd, may ? "0\n" : "9\n", 2);
+    ::syscall(SYS_close, fd);
+}
+
+void prepare_failures() {
+    const std::string failures = "/sys/kernel/debug/";
+    for (const char* kind : {"failslab", "fail_page_alloc", "fail_usercopy"}) {
+        std::ofstream(failures + kind + "/verbose") << 0 << std::flush;
+        std::ofstream(failures + kind + "/ignore-gfp-wait") << 'N' << std::flush;
+    }
+    // which caches may fail is said at boot
+    std::ofstream(failures + "failslab/cache-filter") << 'Y' << std::flush;
+    let_pages_fail(true);
 }
 
 void set_failure(actor& by, std::uint64_t n) {

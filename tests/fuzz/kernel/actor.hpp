@@ -76,6 +76,13 @@ private:
     std::byte* read_only_alias_ = nullptr;  // the same, writable
 };
 
+// What root may change while programs run, and up to where: the guest's memory is small.
+struct setting {
+    const char* path;
+    std::uint64_t most;
+};
+std::span<const setting, settings_count> settings();
+
 // What does not change from program to program.
 struct surroundings {
     bool can_fail = false;       // the kernel injects failures (fail-nth)
@@ -111,6 +118,15 @@ struct actor {
         return true;
     }
 };
+
+// Every failure counts, those of calls that might sleep and of small blocks included, and
+// none is worth a line in the kernel's log.
+void prepare_failures();
+
+// The interpreter of ACPI uses objects that it has freed when it runs out of memory (seen
+// with Linux 6.1), and the device's driver asks it. So its caches never fail, and no page
+// does, which they are made of, while that may happen.
+void let_pages_fail(bool may);
 
 // The next system call of this thread meets its n-th failure; 0: none any more.
 void set_failure(actor& by, std::uint64_t n);

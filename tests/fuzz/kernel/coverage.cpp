@@ -87,11 +87,30 @@ std::optional<point> module_image::locate(std::uint64_t address) const {
     return in.index << 24 | static_cast<point>(offset);
 }
 
+module_image module_image::moved(std::span<const std::uint64_t> like,
+                                 std::span<const std::uint64_t> trace) const {
+    // what is needed only for loading is a block of its own
+    constexpr std::uint32_t init_text = 4;
+    module_image there = *this;
+    std::array<bool, 2> done{};
+    for (std::size_t i = 0; i < std::min(like.size(), trace.size()); ++i) {
+        const auto here = locate(like[i]);
+        if (!here) continue;
+        const bool init = *here >> 24 == init_text;
+        if (std::exchange(done[init ? 1 : 0], true)) continue;
+        for (section& one : there.sections_)
+            if ((one.index == init_text) == init) one.base += trace[i] - like[i];
+    }
+    std::sort(there.sections_.begin(), there.sections_.end(),
+              [](const section& a, const section& b) { return a.base < b.base; });
+    return there;
+}
+
 std::vector<std::uint32_t> coverage_map::add(std::span<const std::uint64_t> trace,
                                              const module_image& image) {
     std::vector<std::uint32_t> fresh;
     walk(trace, image, [&](point here, std::uint32_t edge) {
-        if (!set_bit(seen_, edge)) return;
+        // by itself: its edge may look like another one that was seen already
         if (points_.insert(here).second) fresh_.push_back(here);
         if (!set_bit(known_, edge)) return;
         fresh.push_back(edge);

@@ -29,6 +29,11 @@ public:
     // The point of an address, none where that is not in the module.
     std::optional<point> locate(std::uint64_t address) const;
 
+    // Where it was when `trace` came about, which began with the same points as `like`,
+    // a trace of this image. A load that fails leaves nobody who could tell.
+    module_image moved(std::span<const std::uint64_t> like,
+                       std::span<const std::uint64_t> trace) const;
+
 private:
     struct section {
         std::uint64_t base;
@@ -39,10 +44,11 @@ private:
 
 class coverage_map {
 public:
-    coverage_map() : seen_(edge_count / 64), known_(edge_count / 64) {}
+    coverage_map() : known_(edge_count / 64) {}
 
     // The edges of a trace that are new and not of the file, each once, in order. They
-    // and its points count as reached from now on.
+    // and its points count as reached from now on. Two edges may share a number; points
+    // do not.
     std::vector<std::uint32_t> add(std::span<const std::uint64_t> trace, const module_image& image);
 
     // Those of `wanted` that a trace has, in order.
@@ -55,7 +61,7 @@ public:
                                                const module_image& image);
 
     std::size_t edges() const { return edges_; }
-    const std::set<point>& points() const { return points_; }
+    std::size_t points() const { return points_.size(); }
     // The points that no call of fresh_points() has returned.
     std::vector<point> fresh_points();
 
@@ -67,10 +73,9 @@ public:
 private:
     static constexpr std::size_t edge_count = 1 << 18;
 
-    std::vector<std::uint64_t> seen_;   // of this run
-    std::vector<std::uint64_t> known_;  // and of those before it
+    std::vector<std::uint64_t> known_;  // of this run and of those before it
     std::size_t edges_ = 0;
-    std::set<point> points_;
+    std::set<point> points_;  // of this run
     std::vector<point> fresh_;
 };
 

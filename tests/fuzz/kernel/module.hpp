@@ -7,12 +7,15 @@
 
 #include "fuzz/kernel/coverage.hpp"
 #include "fuzz/kernel/kcov.hpp"
+#include "fuzz/kernel/mutate.hpp"
 
 namespace kfuzz {
 
-// The parameters as for insmod. Throws std::runtime_error.
+// Also with other parameters, wrong ones among them, and some times with a failure
+// injected. In the end it is loaded with `parameters`, as for insmod. Throws
+// std::runtime_error.
 void reload_module(const std::string& file, const std::string& parameters,
-                   const kcov_buffers& buffers, coverage_map& coverage);
+                   const kcov_buffers& buffers, coverage_map& coverage, random_numbers& random);
 
 }  // namespace kfuzz
 

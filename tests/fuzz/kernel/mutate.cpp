@@ -275,7 +275,9 @@ std::uint64_t make_value(const field& of, const contents& known, random_numbers&
         case seen: return random.one_in(3) ? 1 + make_pointer(known, random) : 0;
         case size: return make_size(random);
         case pointer: return make_pointer(known, random);
-        case fail: return random.one_in(12) ? 1 + random.below(random.one_in(3) ? 40 : 12) : 0;
+        case fail:
+            if (of.parameter != 0) return random.below(of.parameter + 1);
+            return random.one_in(12) ? 1 + random.below(random.one_in(3) ? 120 : 30) : 0;
         case map_kind: return random.one_in(16) ? 3 : random.below(3);
         case page: return random.one_in(16) ? odd_number(random) : random.below(3);
         case pages: return random.one_in(16) ? odd_number(random) & 0xffffff : 1 + random.below(3);

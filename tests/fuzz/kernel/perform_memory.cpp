@@ -105,6 +105,33 @@ std::int64_t touch(actor& by, const operation& op) {
     return there ? 0 : -EFAULT;
 }
 
+// Every page anew, as often as asked, against whoever takes the pages away meanwhile.
+std::int64_t refault(actor& by, const operation& op) {
+    const std::uint64_t index = op.get("map");
+    if (index >= map_registers) return -EINVAL;
+    const std::uint64_t map = by.regs->maps[index].load();
+    const std::size_t bytes = (map & 0xfffff) * page_bytes;
+    auto* const at = reinterpret_cast<std::byte*>(map >> 20 << 12);
+    const bool write = op.get("write") != 0;
+    const std::uint64_t failure = op.get("fail");
+    bool there = true;
+    for (std::uint64_t i = 0; there && i < std::min<std::uint64_t>(op.get("times"), 200); ++i) {
+        ::syscall(SYS_madvise, at, bytes, MADV_DONTNEED);
+        if (failure != 0) set_failure(by, failure);
+        there = by.guard([&] {
+            for (std::size_t from = 0; from < bytes; from += page_bytes) {
+                auto* word = reinterpret_cast<volatile std::uint64_t*>(at + from);
+                if (write)
+                    *word = i;
+                else
+                    static_cast<void>(*word);
+            }
+        });
+        if (failure != 0) set_failure(by, 0);
+    }
+    return there ? 0 : -EFAULT;
+}
+
 // The kernel's own way to the pages of a process, which pins them.
 std::int64_t copy(actor& by, const operation& op) {
     static std::array<std::byte, 3 * page_bytes> buffer;
@@ -124,6 +151,7 @@ std::int64_t perform_memory(actor& by, const operation& op) {
         case op_kind::mmap: return map(by, op);
         case op_kind::mremap: return remap_elsewhere(by, op);
         case op_kind::touch: return touch(by, op);
+        case op_kind::refault: return refault(by, op);
         case op_kind::copy: return copy(by, op);
         default: break;
     }

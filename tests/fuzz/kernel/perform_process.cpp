@@ -67,15 +67,38 @@ std::int64_t limit_descriptors(const operation& op) {
     return outcome(::setrlimit(RLIMIT_NOFILE, &limit));
 }
 
-std::int64_t tell_driver(const actor& by, const char* what) {
+std::int64_t tell_driver(actor& by, const char* what, std::uint64_t failure) {
     const surroundings& around = *by.around;
     if (around.edu_address.empty()) return -ENODEV;
     char path[96];
     std::snprintf(path, sizeof(path), "%s/%s", around.edu_driver.c_str(), what);
     const std::int64_t fd = outcome(::syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CLOEXEC, 0));
     if (fd < 0) return fd;
+    if (failure != 0) {
+        let_pages_fail(false);
+        set_failure(by, failure);
+    }
     const std::int64_t result =
         outcome(::syscall(SYS_write, fd, around.edu_address.data(), around.edu_address.size()));
+    if (failure != 0) {
+        set_failure(by, 0);
+        let_pages_fail(true);
+    }
+    ::syscall(SYS_close, fd);
+    return result;
+}
+
+// For everybody, and put back when the program has run.
+std::int64_t change_setting(const operation& op) {
+    const setting& which = settings()[op.get("what") % settings_count];
+    const std::int64_t fd =
+        outcome(::syscall(SYS_openat, AT_FDCWD, which.path, O_WRONLY | O_CLOEXEC, 0));
+    if (fd < 0) return fd;
+    char text[24];
+    const int length =
+        std::snprintf(text, sizeof(text), "%llu",
+                      static_cast<unsigned long long>(op.get("value") % (which.most + 1)));
+    const std::int64_t result = outcome(::syscall(SYS_write, fd, text, length));
     ::syscall(SYS_close, fd);
     return result;
 }
@@ -96,8 +119,9 @@ std::int64_t perform_process(actor& by, const operation& op) {
         case op_kind::sigwait: return wait_for_signal(op);
         case op_kind::unshare: return unshare(op);
         case op_kind::nofile: return limit_descriptors(op);
-        case op_kind::unplug: return tell_driver(by, "unbind");
-        case op_kind::plug: return tell_driver(by, "bind");
+        case op_kind::unplug: return tell_driver(by, "unbind", 0);
+        case op_kind::plug: return tell_driver(by, "bind", op.get("fail"));
+        case op_kind::setting: return change_setting(op);
         default: return pause_a_little(op);
     }
 }

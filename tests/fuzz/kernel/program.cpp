@@ -49,7 +49,8 @@ std::vector<op_spec> make_specs() {
                  {"mode", mode, 0600},
                  {"uid", user, anybody},
                  {"gid", user, anybody},
-                 {"name", name}}));
+                 {"name", name},
+                 {"times", choice, 0, 7}}));
     define(kind::attach, "attach", 14,
            call({{"fd", door},
                  {"to", to_fd},
@@ -57,7 +58,8 @@ std::vector<op_spec> make_specs() {
                  {"from", endpoint, none},
                  {"flags", flags, 0, IPCDOOR_ATTACH_NONBLOCK},
                  {"rights", rights, IPCDOOR_RIGHT_READ | IPCDOOR_RIGHT_WRITE},
-                 {"slot", slot, IPCDOOR_ANY_SLOT}}));
+                 {"slot", slot, IPCDOOR_ANY_SLOT},
+                 {"times", choice, 0, 7}}));
     define(kind::listen, "listen", 8,
            call({{"fd", door},
                  {"to", to_fd},
@@ -77,7 +79,8 @@ std::vector<op_spec> make_specs() {
                  {"deadline", deadline, 200},
                  {"max", data_bytes},
                  {"flags", flags, 0, IPCDOOR_CONNECT_NONBLOCK | IPCDOOR_CONNECT_UID},
-                 {"uid", user}}));
+                 {"uid", user},
+                 {"times", choice, 0, 7}}));
     define(kind::accept, "accept", 10,
            call({{"fd", listener},
                  {"to", to_fd},
@@ -113,15 +116,24 @@ std::vector<op_spec> make_specs() {
                  {"flags", flags, 0, IPCDOOR_WAIT_ACK},
                  {"pad", pad}}));
     define(kind::bind_eventfd, "bind_eventfd", 8,
-           call({{"fd", endpoint}, {"mask", mask, 2}, {"event", eventfd, none}, {"flags", flags}}));
+           call({{"fd", endpoint},
+                 {"mask", mask, 2},
+                 {"event", eventfd, none},
+                 {"flags", flags},
+                 {"times", choice, 0, 7}}));
     define(kind::bind_signal, "bind_signal", 8,
-           call({{"fd", endpoint}, {"mask", mask, 2}, {"signo", signo}, {"flags", flags}}));
+           call({{"fd", endpoint},
+                 {"mask", mask, 2},
+                 {"signo", signo},
+                 {"flags", flags},
+                 {"times", choice, 0, 7}}));
     define(kind::peer_info, "peer_info", 4,
            call({{"fd", endpoint}, {"slot", slot}, {"flags", flags}}));
     define(kind::seal, "seal", 8,
            call({{"fd", endpoint}, {"add", seals}, {"flags", flags}, {"pad", pad}}));
     define(kind::grow, "grow", 8,
            call({{"fd", endpoint}, {"data", data_bytes, 8192}, {"flags", flags}, {"pad", pad}}));
+    define(kind::crowd, "crowd", 1, {{"fd", door}, {"count", choice, 40, 63}});
     define(kind::ioctl, "ioctl", 3,
            call({{"fd", any_fd},
                  {"type", choice, IPCDOOR_IOC_MAGIC, 255},
@@ -152,6 +164,8 @@ std::vector<op_spec> make_specs() {
            {{"map", mapping}, {"page", page}, {"pages", pages, 1}, {"offset", page}});
     define(kind::touch, "touch", 12,
            {{"map", mapping}, {"page", page}, {"write", choice, 0, 1}, {"fail", fail}});
+    define(kind::refault, "refault", 4,
+           {{"map", mapping}, {"times", choice, 8, 31}, {"write", choice, 0, 1}, {"fail", fail}});
     define(kind::copy, "copy", 3,
            {{"map", mapping}, {"page", page}, {"pages", pages, 1}, {"write", choice, 0, 1}});
 
@@ -184,7 +198,9 @@ std::vector<op_spec> make_specs() {
     define(kind::unshare, "unshare", 1, {{"what", choice, 0, 2}});
     define(kind::nofile, "nofile", 1, {{"limit", choice, 0, 12}});
     define(kind::unplug, "unplug", 1, {});
-    define(kind::plug, "plug", 1, {});
+    define(kind::plug, "plug", 1, {{"fail", fail, 0, 800}});
+    define(kind::setting, "setting", 2,
+           {{"what", choice, 0, settings_count - 1}, {"value", value, 1}});
     define(kind::pause, "pause", 3, {{"us", choice, 50, 300}});
     return specs;
 }

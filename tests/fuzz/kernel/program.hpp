@@ -37,6 +37,8 @@ inline constexpr std::uint64_t none = 255;
 inline constexpr std::size_t min_operations = 5;
 inline constexpr std::size_t max_operations = 28;
 inline constexpr std::size_t max_fields = 16;
+// see settings() in actor.hpp
+inline constexpr std::size_t settings_count = 5;
 
 // What a field holds; says how it is made up, mutated and written.
 enum class field_type : std::uint8_t {
@@ -75,7 +77,8 @@ enum class field_type : std::uint8_t {
     // how a call is made
     size,     // of the structure, 0: the usual one; with bit 16 the tail is not zero
     pointer,  // see pointer_kind
-    fail,     // the n-th allocation or copy of the call fails, 0: none
+    fail,     // the n-th allocation or copy of the call fails, 0: none; `parameter`: most often
+              // up to that one
     // the memory system
     map_kind,
     page,
@@ -121,6 +124,7 @@ enum class op_kind : std::uint8_t {
     peer_info,
     seal,
     grow,
+    crowd,
     ioctl,
     mmap,
     munmap,
@@ -129,6 +133,7 @@ enum class op_kind : std::uint8_t {
     madvise,
     remap,
     touch,
+    refault,
     copy,
     poll,
     epoll_create,
@@ -155,6 +160,7 @@ enum class op_kind : std::uint8_t {
     nofile,
     unplug,
     plug,
+    setting,
     pause,
     count,
 };

@@ -111,6 +111,8 @@ runner::runner(const kcov_buffers& coverage)
     if (memory == MAP_FAILED)
         throw std::runtime_error(std::string("mmap: ") + std::strerror(errno));
     board_ = new (memory) scoreboard;
+    for (std::size_t i = 0; i < settings_count; ++i)
+        std::getline(std::ifstream(settings()[i].path), usual_settings_[i]);
     // whatever a worker leaves behind is ours to reap
     ::prctl(PR_SET_CHILD_SUBREAPER, 1);
     install_handlers();
@@ -180,6 +182,11 @@ void runner::plug() const {
     std::ofstream(around_.edu_driver + "/bind") << around_.edu_address << std::flush;
 }
 
+void runner::put_settings_back() const {
+    for (std::size_t i = 0; i < settings_count; ++i)
+        std::ofstream(settings()[i].path) << usual_settings_[i] << std::flush;
+}
+
 void runner::run(const program& what) {
     if (worker_ < 0) start_worker();
     for (unsigned i = 0; i < actors; ++i) coverage_.clear(i);
@@ -191,6 +198,7 @@ void runner::run(const program& what) {
     if (!goes_on || ++age_ >= oldest_worker) end_worker();
     board_->done = board_->wanted.load();
     if (unplugs) plug();
+    if (has(what, op_kind::setting)) put_settings_back();
     check_nothing_left(has(what, op_kind::fork));
 }
 

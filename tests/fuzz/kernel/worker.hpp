@@ -6,6 +6,7 @@
 #ifndef IPCDOOR_TESTS_FUZZ_KERNEL_WORKER_HPP
 #define IPCDOOR_TESTS_FUZZ_KERNEL_WORKER_HPP
 
+#include <array>
 #include <stdexcept>
 #include <string>
 
@@ -39,9 +40,11 @@ private:
     // The device has its driver, or gets it again.
     void plug() const;
     void check_nothing_left(bool of_others) const;
+    void put_settings_back() const;
 
     const kcov_buffers& coverage_;
     surroundings around_;
+    std::array<std::string, settings_count> usual_settings_;
     scoreboard* board_;
     int door_;
     pid_t worker_ = -1;
