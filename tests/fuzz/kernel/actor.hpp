@@ -6,6 +6,7 @@
 #define IPCDOOR_TESTS_FUZZ_KERNEL_ACTOR_HPP
 
 #include <setjmp.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 
 #include <array>
@@ -82,6 +83,9 @@ struct setting {
     std::uint64_t most;
 };
 std::span<const setting, settings_count> settings();
+
+// Those of a process that the operation `nofile` lowers.
+inline constexpr std::array limits{RLIMIT_NOFILE, RLIMIT_SIGPENDING, RLIMIT_MEMLOCK};
 
 // What does not change from program to program.
 struct surroundings {

@@ -202,15 +202,15 @@ void fuzzer::replay() {
 }
 
 // The smallest set that reaches all that they reach together, by taking whichever adds
-// the most.
+// the most. Several runs of each: what its threads race for comes by chance.
 void fuzzer::minimise() {
     const auto all = read_programs(options_.corpus_path);
     std::vector<std::vector<std::uint32_t>> reached;
     for (const program& one : all) {
-        explore(one);
         std::vector<std::uint32_t> edges;
-        for (unsigned i = 0; i < actors; ++i) {
-            const auto some = coverage_map::edges_of(buffers_.trace(i), *image_);
+        for (unsigned run = 0; run < 3 * actors; ++run) {
+            if (run % actors == 0) explore(one);
+            const auto some = coverage_map::edges_of(buffers_.trace(run % actors), *image_);
             edges.insert(edges.end(), some.begin(), some.end());
         }
         std::sort(edges.begin(), edges.end());

@@ -465,7 +465,7 @@ void limit_waits(program& of, random_numbers& random) {
 
 // Taking the device away waits for grace periods, as giving it back does.
 void limit_unplugging(program& of, random_numbers& random) {
-    if (random.one_in(10)) return;
+    if (random.one_in(3)) return;
     std::erase_if(of, [](const operation& op) { return op.kind == kind::unplug; });
 }
 

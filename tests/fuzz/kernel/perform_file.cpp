@@ -126,9 +126,14 @@ std::int64_t read_some(const actor& by, const operation& op) {
     return outcome(::syscall(SYS_read, fd, buffer.data(), buffer.size()));
 }
 
+// An eventfd takes it as a number, and is full with the greatest but one.
 std::int64_t write_some(const actor& by, const operation& op) {
-    const std::uint64_t one = 1;
-    return outcome(::syscall(SYS_write, by.regs->fd(op.get("fd")), &one, sizeof(one)));
+    const int fd = by.regs->fd(op.get("fd"));
+    const std::uint64_t value = op.get("value");
+    // what was not opened by this program may block
+    pollfd ready{fd, POLLOUT, 0};
+    if (::syscall(SYS_poll, &ready, 1, 0) == 0) return -EAGAIN;
+    return outcome(::syscall(SYS_write, fd, &value, sizeof(value)));
 }
 
 std::int64_t send(const actor& by, const operation& op) {

@@ -58,13 +58,15 @@ std::int64_t unshare(const operation& op) {
     return outcome(::syscall(SYS_unshare, what[op.get("what") % 3]));
 }
 
-// Below what is open already: no descriptor can be made.
-std::int64_t limit_descriptors(const operation& op) {
+// Below what is open already no descriptor can be made; signals that are not queued; and
+// memory that is not locked.
+std::int64_t limit_something(const operation& op) {
+    const auto what = limits[op.get("what") % limits.size()];
     rlimit limit{};
-    ::getrlimit(RLIMIT_NOFILE, &limit);
+    ::getrlimit(what, &limit);
     const std::uint64_t wanted = op.get("limit");
     limit.rlim_cur = wanted < 8 ? wanted : limit.rlim_max;
-    return outcome(::setrlimit(RLIMIT_NOFILE, &limit));
+    return outcome(::setrlimit(what, &limit));
 }
 
 std::int64_t tell_driver(actor& by, const char* what, std::uint64_t failure) {
@@ -118,7 +120,7 @@ std::int64_t perform_process(actor& by, const operation& op) {
         case op_kind::sigmask: return set_mask(op);
         case op_kind::sigwait: return wait_for_signal(op);
         case op_kind::unshare: return unshare(op);
-        case op_kind::nofile: return limit_descriptors(op);
+        case op_kind::nofile: return limit_something(op);
         case op_kind::unplug: return tell_driver(by, "unbind", 0);
         case op_kind::plug: return tell_driver(by, "bind", op.get("fail"));
         case op_kind::setting: return change_setting(op);

@@ -230,10 +230,12 @@ bool children_are_done() {
 }
 
 void lift_limits() {
-    rlimit limit{};
-    ::getrlimit(RLIMIT_NOFILE, &limit);
-    limit.rlim_cur = limit.rlim_max;
-    ::setrlimit(RLIMIT_NOFILE, &limit);
+    for (const auto what : limits) {
+        rlimit limit{};
+        ::getrlimit(what, &limit);
+        limit.rlim_cur = limit.rlim_max;
+        ::setrlimit(what, &limit);
+    }
 }
 
 void clean_up() {

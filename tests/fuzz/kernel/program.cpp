@@ -179,7 +179,7 @@ std::vector<op_spec> make_specs() {
            {{"to", to_fd}, {"fd", any_fd}, {"events", events, 1}});
     define(kind::eventfd, "eventfd", 4, {{"to", to_fd}});
     define(kind::read, "read", 3, {{"fd", any_fd}});
-    define(kind::write, "write", 2, {{"fd", any_fd}});
+    define(kind::write, "write", 2, {{"fd", any_fd}, {"value", value, 1}});
     define(kind::file, "file", 4, {{"fd", any_fd}, {"what", choice, 0, 14}, {"to", to_fd, none}});
     define(kind::nonblock, "nonblock", 2, {{"fd", any_fd}, {"on", choice, 1, 1}});
     define(kind::close, "close", 10, {{"fd", any_fd}});
@@ -196,7 +196,7 @@ std::vector<op_spec> make_specs() {
     define(kind::sigmask, "sigmask", 1, {{"signo", signo, 10}, {"block", choice, 1, 1}});
     define(kind::sigwait, "sigwait", 2, {{"timeout", timeout}});
     define(kind::unshare, "unshare", 1, {{"what", choice, 0, 2}});
-    define(kind::nofile, "nofile", 1, {{"limit", choice, 0, 12}});
+    define(kind::nofile, "nofile", 1, {{"limit", choice, 0, 12}, {"what", choice, 0, 2}});
     define(kind::unplug, "unplug", 1, {});
     define(kind::plug, "plug", 1, {{"fail", fail, 0, 800}});
     define(kind::setting, "setting", 2,
