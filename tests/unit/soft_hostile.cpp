@@ -53,7 +53,7 @@ int memory_file(std::uint64_t bytes, int seals) {
 struct offer {
     explicit offer(std::uint32_t slot) : hello(honest(slot)) {
         pages = soft::make_sealed_slot(shape, {slot, 1, rights}, slot_file);
-        data_file = sys::unique_fd(memory_file(page, F_SEAL_SHRINK | F_SEAL_GROW));
+        data_file = ipcdoor::owned_fd(memory_file(page, F_SEAL_SHRINK | F_SEAL_GROW));
     }
     void send(int socket) const {
         std::vector<int> fds;
@@ -66,18 +66,18 @@ struct offer {
     soft::introduction hello;
     std::size_t bytes = sizeof(hello);
     soft::slot_pages pages;
-    sys::unique_fd slot_file;
-    sys::unique_fd data_file;
+    ipcdoor::owned_fd slot_file;
+    ipcdoor::owned_fd data_file;
     int extra_files = 0;
 };
 
-sys::unique_fd names_dir(const soft_room& room) {
+ipcdoor::owned_fd names_dir(const soft_room& room) {
     const std::string path = room.path() + "/" + std::to_string(::geteuid());
-    return sys::unique_fd(sys::open_at(AT_FDCWD, path.c_str(), O_PATH | O_DIRECTORY));
+    return ipcdoor::owned_fd(sys::open_at(AT_FDCWD, path.c_str(), O_PATH | O_DIRECTORY));
 }
 
-sys::unique_fd raw_connect(const soft_room& room, const char* name) {
-    sys::unique_fd socket(sys::socket_new(true));
+ipcdoor::owned_fd raw_connect(const soft_room& room, const char* name) {
+    ipcdoor::owned_fd socket(sys::socket_new(true));
     REQUIRE(sys::socket_connect(socket.get(), names_dir(room).get(), name, ~0ULL) == 0);
     return socket;
 }
@@ -88,7 +88,7 @@ struct lie {
 };
 
 void replace_slot(offer& told, std::uint64_t bytes, int seals) {
-    told.slot_file = sys::unique_fd(memory_file(bytes, seals));
+    told.slot_file = ipcdoor::owned_fd(memory_file(bytes, seals));
 }
 
 const lie lies[] = {
@@ -110,19 +110,19 @@ const lie lies[] = {
      [](offer& o) { replace_slot(o, shape.slot_file_bytes(), slot_seals); }},
     {"a slot without pages",
      [](offer& o) {
-         o.slot_file = sys::unique_fd(sys::memory_file("hole"));
+         o.slot_file = ipcdoor::owned_fd(sys::memory_file("hole"));
          sys::truncate_file(o.slot_file.get(), shape.slot_file_bytes());
          sys::add_seals(o.slot_file.get(), slot_seals);
      }},
     {"a device for a slot",
-     [](offer& o) { o.slot_file = sys::unique_fd(sys::open_at(AT_FDCWD, "/dev/zero", O_RDWR)); }},
-    {"data without seals", [](offer& o) { o.data_file = sys::unique_fd(memory_file(page, 0)); }},
+     [](offer& o) { o.slot_file = ipcdoor::owned_fd(sys::open_at(AT_FDCWD, "/dev/zero", O_RDWR)); }},
+    {"data without seals", [](offer& o) { o.data_file = ipcdoor::owned_fd(memory_file(page, 0)); }},
     {"data too small",
-     [](offer& o) { o.data_file = sys::unique_fd(memory_file(0, F_SEAL_SHRINK | F_SEAL_GROW)); }},
+     [](offer& o) { o.data_file = ipcdoor::owned_fd(memory_file(0, F_SEAL_SHRINK | F_SEAL_GROW)); }},
     {"data that cannot be written",
      [](offer& o) {
          o.data_file =
-             sys::unique_fd(memory_file(page, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE));
+             ipcdoor::owned_fd(memory_file(page, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE));
      }},
     {"another magic", [](offer& o) { o.hello.magic ^= 1; }},
     {"another version", [](offer& o) { o.hello.version = 2; }},
@@ -139,7 +139,7 @@ struct raw_client {
         told.send(socket.get());
     }
     offer told;
-    sys::unique_fd socket;
+    ipcdoor::owned_fd socket;
 };
 
 }  // namespace
@@ -152,7 +152,7 @@ TEST_CASE("A listener turns away clients that lie, and serves the next one", "[s
         INFO(each.what);
         offer told(1);
         each.tell(told);
-        const sys::unique_fd socket = raw_connect(room, "victim.sock");
+        const ipcdoor::owned_fd socket = raw_connect(room, "victim.sock");
         told.send(socket.get());
         CHECK_FALSE(listener.try_accept(0s));
         pollfd hung{socket.get(), 0, 0};
@@ -168,7 +168,7 @@ TEST_CASE("Clients that say nothing hold up nobody", "[soft][hostile]") {
     ipcdoor::listener listener = door.listen("victim", {.slot_bytes = page, .data_bytes = page});
     const std::size_t before = open_fd_count();
     {
-        std::vector<sys::unique_fd> silent;
+        std::vector<ipcdoor::owned_fd> silent;
         for (int i = 0; i < 100; ++i) {
             silent.push_back(raw_connect(room, "victim.sock"));
             CHECK_FALSE(listener.try_accept(0s));
@@ -184,12 +184,12 @@ TEST_CASE("A client turns away servers that lie", "[soft][hostile]") {
     const soft_room room;
     ipcdoor::door door = room.door();
     door.listen("gone").close();  // makes the user's directory
-    const sys::unique_fd dir = names_dir(room);
-    const sys::unique_fd listening(sys::socket_new(false));
+    const ipcdoor::owned_fd dir = names_dir(room);
+    const ipcdoor::owned_fd listening(sys::socket_new(false));
     REQUIRE(sys::socket_bind(listening.get(), dir.get(), "evil.sock") == 0);
     REQUIRE(sys::socket_listen(listening.get(), 8) == 0);
     const auto publish = [&](const soft::listener_file& about) {
-        const sys::unique_fd file(
+        const ipcdoor::owned_fd file(
             sys::open_at(dir.get(), "evil.door", O_RDWR | O_CREAT | O_TRUNC, 0600));
         REQUIRE(sys::write_at(file.get(), &about, sizeof(about), 0) == sizeof(about));
     };
@@ -219,7 +219,7 @@ TEST_CASE("A client turns away servers that lie", "[soft][hostile]") {
             std::thread answering([&] {
                 pollfd waiting{listening.get(), POLLIN, 0};
                 ::poll(&waiting, 1, 60'000);
-                const sys::unique_fd client(sys::socket_accept(listening.get()));
+                const ipcdoor::owned_fd client(sys::socket_accept(listening.get()));
                 told.send(client.get());
                 pollfd gone{client.get(), 0, 0};
                 ::poll(&gone, 1, 60'000);
@@ -361,13 +361,13 @@ TEST_CASE("A segment's members take no newcomer's word for what it is", "[soft][
     const ipcdoor::endpoint other = door.attach("members");
     (void)own.wait(ipcdoor::lifecycle_vector, 0s);
     const std::string path = room.path() + "/" + std::to_string(::geteuid()) + "/members.seg";
-    const sys::unique_fd dir(sys::open_at(AT_FDCWD, path.c_str(), O_PATH | O_DIRECTORY));
-    const sys::unique_fd empty(memory_file(page, 0));
-    const sys::unique_fd zero(sys::open_at(AT_FDCWD, "/dev/zero", O_RDONLY));
+    const ipcdoor::owned_fd dir(sys::open_at(AT_FDCWD, path.c_str(), O_PATH | O_DIRECTORY));
+    const ipcdoor::owned_fd empty(memory_file(page, 0));
+    const ipcdoor::owned_fd zero(sys::open_at(AT_FDCWD, "/dev/zero", O_RDONLY));
     for (const std::uint32_t slot : {0U, 1U, 2U, 4U, ~0U})
         for (const int fd : {-1, empty.get(), zero.get(), dir.get()}) {
             INFO("slot " << slot << ", descriptor " << fd);
-            const sys::unique_fd socket(sys::socket_new(true));
+            const ipcdoor::owned_fd socket(sys::socket_new(true));
             REQUIRE(sys::socket_connect(socket.get(), dir.get(), "slot.0.1.sock", ~0ULL) == 0);
             const soft::introduction hello = honest(slot);
             sys::socket_send(socket.get(), &hello, sizeof(hello),

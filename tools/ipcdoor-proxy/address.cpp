@@ -15,16 +15,14 @@
 #include <stdexcept>
 #include <system_error>
 
+#include "ipcdoor-proxy/throw_errno.hpp"
+
 namespace ipcdoor_proxy {
 
 namespace {
 
-[[noreturn]] void throw_errno(const std::string& what) {
-    throw std::system_error(errno, std::generic_category(), what);
-}
-
-unique_fd new_socket(int family) {
-    unique_fd made(::socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+ipcdoor::owned_fd new_socket(int family) {
+    ipcdoor::owned_fd made(::socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (!made) throw_errno("socket");
     return made;
 }
@@ -61,14 +59,14 @@ std::unique_ptr<addrinfo, found_free> look_up(const address& at, bool passive) {
     return std::unique_ptr<addrinfo, found_free>(found);
 }
 
-unique_fd listen_unix(const address& at) {
+ipcdoor::owned_fd listen_unix(const address& at) {
     const sockaddr_un where = unix_address(at);
-    unique_fd made = new_socket(AF_UNIX);
+    ipcdoor::owned_fd made = new_socket(AF_UNIX);
     if (::bind(made.get(), plain(where), sizeof where) != 0) {
         if (errno != EADDRINUSE) throw_errno(at.text);
         // A socket that nobody listens on any more is replaced, and nothing else is.
         struct stat there {};
-        const unique_fd probe = new_socket(AF_UNIX);
+        const ipcdoor::owned_fd probe = new_socket(AF_UNIX);
         if (::lstat(at.path.c_str(), &there) != 0 || !S_ISSOCK(there.st_mode) ||
             ::connect(probe.get(), plain(where), sizeof where) == 0 || errno != ECONNREFUSED) {
             errno = EADDRINUSE;
@@ -81,9 +79,9 @@ unique_fd listen_unix(const address& at) {
     return made;
 }
 
-unique_fd listen_tcp(const address& at) {
+ipcdoor::owned_fd listen_tcp(const address& at) {
     const auto found = look_up(at, true);
-    unique_fd made = new_socket(found->ai_family);
+    ipcdoor::owned_fd made = new_socket(found->ai_family);
     set(made.get(), SOL_SOCKET, SO_REUSEADDR);
     if (::bind(made.get(), found->ai_addr, found->ai_addrlen) != 0 ||
         ::listen(made.get(), SOMAXCONN) != 0)
@@ -92,10 +90,6 @@ unique_fd listen_tcp(const address& at) {
 }
 
 }  // namespace
-
-unique_fd::~unique_fd() {
-    if (fd_ >= 0) ::close(fd_);
-}
 
 address parse_address(const std::string& text) {
     address made;
@@ -127,20 +121,20 @@ address parse_address(const std::string& text) {
                                 "' is no address: ipcdoor:NAME, tcp:HOST:PORT or unix:PATH");
 }
 
-unique_fd listen_on(const address& at) {
+ipcdoor::owned_fd listen_on(const address& at) {
     return at.kind == network::unix_socket ? listen_unix(at) : listen_tcp(at);
 }
 
-unique_fd connect_to(const address& at) {
+ipcdoor::owned_fd connect_to(const address& at) {
     if (at.kind == network::unix_socket) {
         const sockaddr_un where = unix_address(at);
-        unique_fd made = new_socket(AF_UNIX);
+        ipcdoor::owned_fd made = new_socket(AF_UNIX);
         if (::connect(made.get(), plain(where), sizeof where) != 0) throw_errno(at.text);
         return made;
     }
     const auto found = look_up(at, false);
     for (const addrinfo* one = found.get();; one = one->ai_next) {
-        unique_fd made = new_socket(one->ai_family);
+        ipcdoor::owned_fd made = new_socket(one->ai_family);
         no_delay(made.get());
         if (::connect(made.get(), one->ai_addr, one->ai_addrlen) == 0 || errno == EINPROGRESS)
             return made;

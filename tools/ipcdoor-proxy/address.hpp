@@ -4,26 +4,10 @@
 #pragma once
 
 #include <string>
-#include <utility>
+
+#include <ipcdoor/owned_fd.hpp>
 
 namespace ipcdoor_proxy {
-
-// A descriptor of the proxy's own.
-class unique_fd {
-public:
-    explicit unique_fd(int fd = -1) noexcept : fd_(fd) {}
-    unique_fd(unique_fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-    unique_fd& operator=(unique_fd&& other) noexcept {
-        std::swap(fd_, other.fd_);
-        return *this;
-    }
-    ~unique_fd();
-    int get() const noexcept { return fd_; }
-    explicit operator bool() const noexcept { return fd_ >= 0; }
-
-private:
-    int fd_;
-};
 
 enum class network { ipcdoor, tcp, unix_socket };
 
@@ -41,11 +25,11 @@ address parse_address(const std::string& text);
 
 // A listening socket, non-blocking. A socket file that nobody listens on any more is
 // replaced. Throws std::system_error or std::runtime_error.
-unique_fd listen_on(const address& at);
+ipcdoor::owned_fd listen_on(const address& at);
 
 // A connection under way, non-blocking: writable once it is there, or has failed, which
 // connection_error() tells. Throws as listen_on().
-unique_fd connect_to(const address& at);
+ipcdoor::owned_fd connect_to(const address& at);
 int connection_error(int fd);
 
 // Small writes go at once.

@@ -82,8 +82,8 @@ dialer::result dialer::dial(half came) {
     }
 }
 
-unique_fd dialer::connect_socket() {
-    unique_fd made = connect_to(o_.to);
+ipcdoor::owned_fd dialer::connect_socket() {
+    ipcdoor::owned_fd made = connect_to(o_.to);
     pollfd there{made.get(), POLLOUT, 0};
     const int timeout_ms = static_cast<int>(std::ceil(std::min(o_.timeout_s, 2e6) * 1000));
     int ready;

@@ -25,7 +25,7 @@ namespace ipcdoor_proxy {
 
 // What came: one of the two.
 struct half {
-    std::optional<unique_fd> socket;
+    std::optional<ipcdoor::owned_fd> socket;
     std::optional<ipcdoor::stream_socket> stream;
 };
 
@@ -50,11 +50,11 @@ public:
 private:
     void run();
     result dial(half came);
-    unique_fd connect_socket();
+    ipcdoor::owned_fd connect_socket();
 
     const options& o_;
     ipcdoor::door& door_;
-    unique_fd news_;
+    ipcdoor::owned_fd news_;
     std::mutex mutex_;
     std::condition_variable changed_;
     std::deque<half> waiting_;  // mutex_

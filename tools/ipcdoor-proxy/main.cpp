@@ -23,13 +23,13 @@ namespace ipcdoor_proxy {
 namespace {
 
 // Readable once the process is to end. Before any thread is started.
-unique_fd ending_signals() {
+ipcdoor::owned_fd ending_signals() {
     sigset_t ending;
     sigemptyset(&ending);
     sigaddset(&ending, SIGINT);
     sigaddset(&ending, SIGTERM);
     ::pthread_sigmask(SIG_BLOCK, &ending, nullptr);
-    unique_fd made(::signalfd(-1, &ending, SFD_CLOEXEC | SFD_NONBLOCK));
+    ipcdoor::owned_fd made(::signalfd(-1, &ending, SFD_CLOEXEC | SFD_NONBLOCK));
     if (!made) throw std::system_error(errno, std::generic_category(), "signalfd");
     return made;
 }
@@ -60,7 +60,7 @@ int main(int argc, char** argv) {
     int status = ipcdoor_proxy::exit_ok;
     if (!ipcdoor_proxy::parse_command_line(argc, argv, o, status)) return status;
     try {
-        const ipcdoor_proxy::unique_fd ending = ipcdoor_proxy::ending_signals();
+        const ipcdoor::owned_fd ending = ipcdoor_proxy::ending_signals();
         ipcdoor::door door(o.uri);
         ipcdoor_proxy::proxy bridge(o, door, ending.get());
         fmt::print(stderr, "ipcdoor-proxy: {} to {}, back end {}\n", o.from.text, o.to.text,

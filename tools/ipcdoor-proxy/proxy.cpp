@@ -10,6 +10,8 @@
 #include <system_error>
 #include <utility>
 
+#include "ipcdoor-proxy/throw_errno.hpp"
+
 namespace ipcdoor_proxy {
 
 namespace {
@@ -19,10 +21,6 @@ constexpr std::uint64_t dialer_tag = 1;
 constexpr std::uint64_t end_tag = 2;
 // Of the connections: twice the id for the socket, one more for the stream.
 constexpr std::uint64_t first_id = 2;
-
-[[noreturn]] void throw_errno(const char* what) {
-    throw std::system_error(errno, std::generic_category(), what);
-}
 
 }  // namespace
 

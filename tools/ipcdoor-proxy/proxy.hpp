@@ -55,9 +55,9 @@ private:
     void say(const std::string& what) const;
 
     const options& o_;
-    unique_fd epoll_;
+    ipcdoor::owned_fd epoll_;
     std::optional<ipcdoor::stream_listener> names_;
-    unique_fd socket_;
+    ipcdoor::owned_fd socket_;
     dialer dialer_;
     bool listening_ = false;     // epoll looks at the listener
     std::uint64_t dialing_ = 0;  // came, and wait for their second half

@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <system_error>
 
+#include "ipcdoor-proxy/throw_errno.hpp"
+
 namespace ipcdoor_proxy {
 
 namespace {
@@ -15,10 +17,6 @@ namespace {
 // Of one direction before the other connections have their turn.
 constexpr std::uint64_t fair_share_bytes = 1 << 20;
 constexpr std::size_t stretch_bytes = 256 * 1024;
-
-[[noreturn]] void throw_errno(const char* what) {
-    throw std::system_error(errno, std::generic_category(), what);
-}
 
 }  // namespace
 

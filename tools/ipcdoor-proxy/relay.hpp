@@ -15,7 +15,7 @@ namespace ipcdoor_proxy {
 
 class relay {
 public:
-    relay(unique_fd socket, ipcdoor::stream_socket stream)
+    relay(ipcdoor::owned_fd socket, ipcdoor::stream_socket stream)
         : socket_(std::move(socket)), stream_(std::move(stream)) {}
 
     // Moves what can be moved without waiting, up to a fair share. False: both
@@ -40,7 +40,7 @@ private:
     void socket_to_stream(std::uint64_t share);
     void stream_to_socket(std::uint64_t share);
 
-    unique_fd socket_;
+    ipcdoor::owned_fd socket_;
     ipcdoor::stream_socket stream_;
     bool in_open_ = true;   // the socket may have bytes for the stream
     bool out_open_ = true;  // and the other way round

@@ -103,7 +103,7 @@ public:
         listen.uid = callers_own;
         listen.gid = callers_own;
         listen.backlog = options.backlog;
-        sys::unique_fd fd(sys::device_control(fd_.get(), IPCDOOR_IOC_LISTEN, &listen));
+        owned_fd fd(sys::device_control(fd_.get(), IPCDOOR_IOC_LISTEN, &listen));
         // To a listener the name is an address.
         if (fd.get() == -EEXIST) throw_error(EADDRINUSE, options.name);
         if (!fd) throw_error(-fd.get(), "listening");
@@ -126,12 +126,12 @@ private:
 
     template <class Request>
     std::unique_ptr<endpoint> make(unsigned long number, Request& request, const char* what) {
-        sys::unique_fd fd(sys::device_control(fd_.get(), number, &request));
+        owned_fd fd(sys::device_control(fd_.get(), number, &request));
         if (!fd) throw_error(-fd.get(), what);
         return std::make_unique<endpoint>(std::move(fd), request.info);
     }
 
-    const sys::unique_fd fd_;
+    const owned_fd fd_;
 };
 
 }  // namespace

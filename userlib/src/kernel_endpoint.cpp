@@ -91,7 +91,7 @@ void throw_error(int error, const char* what) {
     throw failure(error, "%s: %s", what, why);
 }
 
-endpoint::endpoint(sys::unique_fd fd, const struct ipcdoor_endpoint_info& info)
+endpoint::endpoint(owned_fd fd, const struct ipcdoor_endpoint_info& info)
     : fd_(std::move(fd)),
       info_(info),
       state_(fd_.get(), info.state_offset, info.state_bytes, sys::access::read),
@@ -271,7 +271,7 @@ std::unique_ptr<ipcdoor_endpoint> listener::accept(uint64_t deadline_ns) {
     do {
         rc = sys::device_control(fd_.get(), IPCDOOR_IOC_ACCEPT, &accept);
     } while (rc == -EAGAIN && may_block(fd_.get(), deadline_ns, rc));
-    sys::unique_fd fd(rc);
+    owned_fd fd(rc);
     if (!fd) throw_error(-fd.get(), "accepting a connection");
     return std::make_unique<endpoint>(std::move(fd), accept.info);
 }

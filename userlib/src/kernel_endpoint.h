@@ -19,7 +19,7 @@ namespace ipcdoor::backend::kernel {
 
 class endpoint : public ipcdoor_endpoint {
 public:
-    endpoint(sys::unique_fd fd, const struct ipcdoor_endpoint_info& info);
+    endpoint(owned_fd fd, const struct ipcdoor_endpoint_info& info);
 
     const char* backend() const noexcept override { return "kernel"; }
     void info(struct ipcdoor_endpoint_info& info) override;
@@ -49,7 +49,7 @@ private:
     const struct ipcdoor_slot_state& shown_slot(uint32_t slot) const;
     void map_data(std::uint64_t bytes);
 
-    const sys::unique_fd fd_;
+    const owned_fd fd_;
     const struct ipcdoor_endpoint_info info_;
     sys::mapping state_;
 
@@ -62,13 +62,13 @@ private:
 
 class listener : public ipcdoor_listener {
 public:
-    explicit listener(sys::unique_fd fd) : fd_(std::move(fd)) {}
+    explicit listener(owned_fd fd) : fd_(std::move(fd)) {}
 
     int poll_fd() const noexcept override { return fd_.get(); }
     std::unique_ptr<ipcdoor_endpoint> accept(uint64_t deadline_ns) override;
 
 private:
-    const sys::unique_fd fd_;
+    const owned_fd fd_;
 };
 
 }  // namespace ipcdoor::backend::kernel

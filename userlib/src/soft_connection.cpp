@@ -40,7 +40,7 @@ void check_introduction(const introduction& peer, int bytes, const seat& expecte
 void write_listener_file(int dir, const std::string& file, const shape& shape) {
     const std::string draft = "." + file;
     sys::remove_at(dir, draft.c_str());
-    const sys::unique_fd fd(
+    const owned_fd fd(
         sys::open_at(dir, draft.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
     if (!fd) throw failure(-fd.get(), "making %s: %s", file.c_str(), std::strerror(-fd.get()));
     const listener_file about{listener_magic, layout_version, 0, shape.slot_bytes,
@@ -53,8 +53,7 @@ void write_listener_file(int dir, const std::string& file, const shape& shape) {
 }
 
 shape read_listener_file(const user_dir& dir, const std::string& file) {
-    const sys::unique_fd fd(
-        sys::open_at(dir.fd.get(), file.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
+    const owned_fd fd(sys::open_at(dir.fd.get(), file.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
     if (fd.get() == -ENOENT) throw failure(ENOENT, "the listener has just closed");
     if (!fd) throw failure(-fd.get(), "%s: %s", file.c_str(), std::strerror(-fd.get()));
     listener_file about{};
@@ -76,8 +75,8 @@ listener::listener(std::shared_ptr<const runtime> runtime, const ipcdoor_listen_
       shape_{2, options.slot_bytes, options.data_bytes, options.data_bytes} {
     shape_.check(EINVAL);
     dir_ = runtime_->own(name_);
-    socket_ = sys::unique_fd(sys::socket_new(false));
-    epoll_ = sys::unique_fd(sys::epoll_new());
+    socket_ = owned_fd(sys::socket_new(false));
+    epoll_ = owned_fd(sys::epoll_new());
     if (!socket_ || !epoll_) throw failure(EMFILE, "no descriptors left for a listener");
     open_name(options.mode, static_cast<int>(options.backlog));
     const int rc = sys::epoll_watch(epoll_.get(), socket_.get(), EPOLLIN, 0);
@@ -101,7 +100,7 @@ void listener::open_name(mode_t mode, int backlog) {
         throw failure(-rc, "binding %s: %s%s", file.c_str(), std::strerror(-rc),
                       rc == -ENOENT ? " (is /proc mounted?)" : "");
     // Connecting needs the right to write.
-    const sys::unique_fd handle(sys::open_at(dir, draft.c_str(), O_PATH | O_NOFOLLOW));
+    const owned_fd handle(sys::open_at(dir, draft.c_str(), O_PATH | O_NOFOLLOW));
     rc = handle ? sys::change_mode_at(dir, draft.c_str(), mode) : handle.get();
     if (rc >= 0) rc = sys::status(handle.get(), socket_file_);
     if (rc >= 0) rc = sys::socket_listen(socket_.get(), backlog);
@@ -132,9 +131,9 @@ listener::~listener() {
 
 // Closing the socket would do that, but a forked child may have a copy.
 void listener::refuse_waiting() {
-    for (const sys::unique_fd& socket : silent_) sys::socket_shutdown(socket.get());
+    for (const owned_fd& socket : silent_) sys::socket_shutdown(socket.get());
     for (;;) {
-        const sys::unique_fd socket(sys::socket_accept(socket_.get()));
+        const owned_fd socket(sys::socket_accept(socket_.get()));
         if (!socket && socket.get() != -EINTR && socket.get() != -ECONNABORTED) return;
     }
 }
@@ -157,13 +156,13 @@ std::unique_ptr<ipcdoor_endpoint> listener::accept_ready() {
     const std::lock_guard lock(mutex_);
     for (auto waiting = silent_.begin(); waiting != silent_.end();) {
         const auto current = waiting++;
-        std::list<sys::unique_fd> taken;
+        std::list<owned_fd> taken;
         taken.splice(taken.begin(), silent_, current);
         if (auto accepted = welcome(taken.front())) return accepted;
         if (taken.front()) silent_.splice(waiting, taken);
     }
     for (;;) {
-        sys::unique_fd socket(sys::socket_accept(socket_.get()));
+        owned_fd socket(sys::socket_accept(socket_.get()));
         if (socket.get() == -EAGAIN) return nullptr;
         if (socket.get() == -EINTR || socket.get() == -ECONNABORTED) continue;
         if (!socket) throw failure(-socket.get(), "accept4: %s", std::strerror(-socket.get()));
@@ -179,14 +178,14 @@ std::unique_ptr<ipcdoor_endpoint> listener::accept_ready() {
 
 // The endpoint of a client that introduced itself; null with `socket` kept
 // where it did not yet, null with `socket` closed where it never will.
-std::unique_ptr<ipcdoor_endpoint> listener::welcome(sys::unique_fd& socket) {
+std::unique_ptr<ipcdoor_endpoint> listener::welcome(owned_fd& socket) {
     introduction client{};
-    std::vector<sys::unique_fd> files;
+    std::vector<owned_fd> files;
     const int bytes = sys::socket_receive_fds(socket.get(), &client, sizeof(client), files);
     if (bytes == -EAGAIN || bytes == -EINTR) return nullptr;
     sys::epoll_forget(epoll_.get(), socket.get());
-    sys::unique_fd connected;
-    connected.swap(socket);
+    owned_fd connected;
+    std::swap(connected, socket);
     if (bytes <= 0) return nullptr;
     try {
         check_introduction(client, bytes, client_seat, shape_);
@@ -200,7 +199,7 @@ std::unique_ptr<ipcdoor_endpoint> listener::welcome(sys::unique_fd& socket) {
             check_sealed_data(files[1].get(), shape_.data_bytes);
             plan.data = std::move(files[1]);
         }
-        sys::unique_fd file;
+        owned_fd file;
         plan.own = make_sealed_slot(shape_, server_seat, file);
         const int connection = connected.get();
         auto peer = std::make_shared<link>(client_seat, std::move(pages), std::move(connected));
@@ -223,8 +222,8 @@ std::unique_ptr<ipcdoor_endpoint> listener::welcome(sys::unique_fd& socket) {
 
 namespace {
 
-sys::unique_fd connect_socket(const user_dir& dir, const name& name, std::uint64_t deadline_ns) {
-    sys::unique_fd socket(sys::socket_new(true));
+owned_fd connect_socket(const user_dir& dir, const name& name, std::uint64_t deadline_ns) {
+    owned_fd socket(sys::socket_new(true));
     if (!socket) throw failure(-socket.get(), "socket: %s", std::strerror(-socket.get()));
     const int rc =
         sys::socket_connect(socket.get(), dir.fd.get(), name.socket_file().c_str(), deadline_ns);
@@ -242,8 +241,7 @@ sys::unique_fd connect_socket(const user_dir& dir, const name& name, std::uint64
 }
 
 // The answer to an introduction, and the server's slot in it.
-sys::unique_fd await_answer(int socket, int process, const shape& shape,
-                            std::uint64_t deadline_ns) {
+owned_fd await_answer(int socket, int process, const shape& shape, std::uint64_t deadline_ns) {
     pollfd fds[2] = {{socket, POLLIN, 0}, {process, POLLIN, 0}};
     for (;;) {
         const int ready = sys::poll_until(fds, deadline_ns);
@@ -253,7 +251,7 @@ sys::unique_fd await_answer(int socket, int process, const shape& shape,
                           "was accepted: connect again");
         if (ready < 0) throw failure(-ready, "ppoll: %s", std::strerror(-ready));
         introduction server{};
-        std::vector<sys::unique_fd> files;
+        std::vector<owned_fd> files;
         const int bytes = sys::socket_receive_fds(socket, &server, sizeof(server), files);
         if (bytes == -EAGAIN) {
             if (ready == 0) throw failure(ETIMEDOUT, "not accepted before the deadline");
@@ -269,16 +267,16 @@ sys::unique_fd await_answer(int socket, int process, const shape& shape,
 
 std::unique_ptr<ipcdoor_endpoint> connect_in(const user_dir& dir, const name& name,
                                              std::uint64_t deadline_ns) {
-    sys::unique_fd socket = connect_socket(dir, name, deadline_ns);
+    owned_fd socket = connect_socket(dir, name, deadline_ns);
     const shape shape = read_listener_file(dir, name.listener_file());
 
     sys::credentials server;
-    sys::unique_fd process;
+    owned_fd process;
     if (!identify_peer(socket.get(), server, process))
         throw failure(ENOENT, "%s's listener is gone", name.label.c_str());
 
     endpoint::plan plan{shape, client_seat, IPCDOOR_ENDPOINT_CONNECTION, {}, {}};
-    sys::unique_fd file;
+    owned_fd file;
     plan.own = make_sealed_slot(shape, client_seat, file);
     if (shape.data_bytes > 0) plan.data = make_data(shape.data_bytes, shape.data_bytes);
 
@@ -287,7 +285,7 @@ std::unique_ptr<ipcdoor_endpoint> connect_in(const user_dir& dir, const name& na
     const int rc = sys::socket_send(socket.get(), &hello, sizeof(hello),
                                     {files, shape.data_bytes > 0 ? 2U : 1U});
     if (rc < 0) throw failure(ECONNREFUSED, "the listener closed");
-    const sys::unique_fd answer = await_answer(socket.get(), process.get(), shape, deadline_ns);
+    const owned_fd answer = await_answer(socket.get(), process.get(), shape, deadline_ns);
 
     auto pages = std::make_shared<slot_pages>(open_slot(answer.get(), shape, server_seat, true));
     auto peer = std::make_shared<link>(server_seat, std::move(pages), std::move(socket));

@@ -35,18 +35,18 @@ private:
     void open_name(mode_t mode, int backlog);
     void refuse_waiting();
     std::unique_ptr<ipcdoor_endpoint> accept_ready();
-    std::unique_ptr<ipcdoor_endpoint> welcome(sys::unique_fd& socket);
+    std::unique_ptr<ipcdoor_endpoint> welcome(owned_fd& socket);
 
     const std::shared_ptr<const runtime> runtime_;
     const name name_;
     shape shape_;
     user_dir dir_;
-    sys::unique_fd socket_;
+    owned_fd socket_;
     struct stat socket_file_ {};
-    sys::unique_fd epoll_;
+    owned_fd epoll_;
 
     std::mutex mutex_;
-    std::list<sys::unique_fd> silent_;  // connected, but not introduced yet
+    std::list<owned_fd> silent_;  // connected, but not introduced yet
 };
 
 std::unique_ptr<ipcdoor_endpoint> connect(const runtime& runtime, const char* name,

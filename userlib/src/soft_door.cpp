@@ -36,7 +36,7 @@ void check_source(std::uint32_t source, std::uint32_t stamps) {
 std::unique_ptr<ipcdoor_endpoint> create_anonymous(const shape& shape) {
     const seat creator{0, 1, IPCDOOR_RIGHT_READ | IPCDOOR_RIGHT_WRITE | IPCDOOR_RIGHT_SEAL};
     endpoint::plan plan{shape, creator, 0, {}, {}};
-    sys::unique_fd file;
+    owned_fd file;
     plan.own = make_sealed_slot(shape, creator, file);
     if (shape.max_data_bytes > 0) plan.data = make_data(shape.data_bytes, shape.max_data_bytes);
     return std::make_unique<endpoint>(std::move(plan));

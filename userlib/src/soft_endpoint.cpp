@@ -19,9 +19,9 @@ namespace ipcdoor::backend::soft {
 
 namespace {
 
-sys::unique_fd opened(int fd, const char* what) {
+owned_fd opened(int fd, const char* what) {
     if (fd < 0) throw failure(-fd, "%s: %s", what, std::strerror(-fd));
-    return sys::unique_fd(fd);
+    return owned_fd(fd);
 }
 
 // Makes the outbox count for the slot's new occupant. Readers take counts for

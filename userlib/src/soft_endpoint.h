@@ -27,7 +27,7 @@ public:
         soft::seat seat;
         std::uint32_t flags = 0;  // IPCDOOR_ENDPOINT_*
         slot_pages own;
-        sys::unique_fd data;  // none where shape.max_data_bytes is 0
+        owned_fd data;  // none where shape.max_data_bytes is 0
     };
 
     explicit endpoint(plan made);
@@ -104,13 +104,13 @@ private:
     const seat seat_;
     const std::uint32_t flags_;
     const std::shared_ptr<slot_pages> own_;
-    const sys::unique_fd data_file_;
+    const owned_fd data_file_;
     sys::mapping data_;
 
-    sys::unique_fd kick_;   // eventfd: this process wakes its own leader
-    sys::unique_fd inner_;  // epoll: all that may bring news
-    sys::unique_fd level_;  // eventfd: set while something is pending
-    sys::unique_fd outer_;  // epoll of inner_ and level_: the caller's poll_fd()
+    owned_fd kick_;   // eventfd: this process wakes its own leader
+    owned_fd inner_;  // epoll: all that may bring news
+    owned_fd level_;  // eventfd: set while something is pending
+    owned_fd outer_;  // epoll of inner_ and level_: the caller's poll_fd()
 
     std::vector<std::shared_ptr<link>> links_;
     std::vector<std::shared_ptr<slot_pages>> kept_;  // replaced, but given out

@@ -11,20 +11,20 @@
 
 namespace ipcdoor::backend::soft {
 
-bool identify_peer(int socket, sys::credentials& peer, sys::unique_fd& process) {
+bool identify_peer(int socket, sys::credentials& peer, owned_fd& process) {
     const int rc = sys::socket_credentials(socket, peer);
     if (rc < 0) throw failure(-rc, "SO_PEERCRED: %s", std::strerror(-rc));
     const int fd = sys::peer_process(socket);
     if (fd == -ESRCH) return false;
     if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM)
         throw failure(-fd, "no descriptor for the peer process: %s", std::strerror(-fd));
-    if (fd >= 0) process = sys::unique_fd(fd);
+    if (fd >= 0) process = owned_fd(fd);
     pollfd ended{process.get(), POLLIN, 0};
     return !process || sys::poll_until({&ended, 1}, 0) <= 0;
 }
 
 bool is_living_socket(int dir, const char* file) {
-    const sys::unique_fd probe(sys::socket_new(true));
+    const owned_fd probe(sys::socket_new(true));
     if (!probe) throw failure(-probe.get(), "socket: %s", std::strerror(-probe.get()));
     int rc = sys::socket_connect(probe.get(), dir, file, 0);
     struct stat about {};
@@ -37,11 +37,11 @@ bool is_living_socket(int dir, const char* file) {
     if (rc == -ECONNREFUSED || rc == -ENOENT) return false;
     if (rc < 0) return true;  // a full backlog, or another user's
     sys::credentials peer;
-    sys::unique_fd process;
+    owned_fd process;
     return identify_peer(probe.get(), peer, process);
 }
 
-link::link(const seat& seat, std::shared_ptr<slot_pages> slot, sys::unique_fd connected)
+link::link(const seat& seat, std::shared_ptr<slot_pages> slot, owned_fd connected)
     : where(seat), pages(std::move(slot)), socket(std::move(connected)) {
     ended = !identify_peer(socket.get(), peer, process);
 }

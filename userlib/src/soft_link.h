@@ -24,7 +24,7 @@ namespace ipcdoor::backend::soft {
 struct link {
     // Of a peer, whose process may have ended already. Takes the credentials
     // from the socket.
-    link(const seat& seat, std::shared_ptr<slot_pages> pages, sys::unique_fd socket);
+    link(const seat& seat, std::shared_ptr<slot_pages> pages, owned_fd socket);
     // Of an endpoint to itself: rung through its own `kick` eventfd.
     link(const seat& seat, std::shared_ptr<slot_pages> pages, int kick);
 
@@ -36,9 +36,9 @@ struct link {
 
     const seat where;
     const std::shared_ptr<slot_pages> pages;
-    sys::unique_fd socket;
-    sys::unique_fd process;  // pidfd, or none where the kernel has no telling
-    bool ended = false;      // the process, before there could be a pidfd
+    owned_fd socket;
+    owned_fd process;    // pidfd, or none where the kernel has no telling
+    bool ended = false;  // the process, before there could be a pidfd
     sys::credentials peer;
 
     // Under the endpoint's mutex from here on.
@@ -55,7 +55,7 @@ private:
 
 // Credentials and process of a socket's other end; the pidfd may be none. False
 // where that process has ended, though its child may hold the socket still.
-bool identify_peer(int socket, sys::credentials& peer, sys::unique_fd& process);
+bool identify_peer(int socket, sys::credentials& peer, owned_fd& process);
 
 // Is somebody listening at this socket file? A process that died leaves its
 // file behind, and a child of its may even hold the socket still.

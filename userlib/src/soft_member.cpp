@@ -22,8 +22,8 @@ constexpr std::size_t most_silent = 64;
 // Newcomers that a member which never calls in can leave waiting.
 constexpr int backlog = 4096;
 
-sys::unique_fd open_member_file(int segment, const std::string& file) {
-    return sys::unique_fd(sys::open_at(segment, file.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
+owned_fd open_member_file(int segment, const std::string& file) {
+    return owned_fd(sys::open_at(segment, file.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
 }
 
 // A member's pages, in the file that it made itself: the kernel names the
@@ -45,7 +45,7 @@ struct survey {
 enum class meeting { dead, met, unusable };
 
 meeting meet(int segment, const occupant& who, const shape& shape, survey& found) {
-    sys::unique_fd socket(sys::socket_new(true));
+    owned_fd socket(sys::socket_new(true));
     if (!socket) throw failure(-socket.get(), "socket: %s", std::strerror(-socket.get()));
     const int rc = sys::socket_connect(socket.get(), segment, who.socket_file().c_str(), 0);
     if (rc == -ECONNREFUSED || rc == -ENOENT) return meeting::dead;
@@ -57,9 +57,9 @@ meeting meet(int segment, const occupant& who, const shape& shape, survey& found
     if (rc < 0) return meeting::unusable;
     try {
         sys::credentials peer;
-        sys::unique_fd process;
+        owned_fd process;
         if (!identify_peer(socket.get(), peer, process)) return meeting::dead;
-        const sys::unique_fd file = open_member_file(segment, who.slot_file());
+        const owned_fd file = open_member_file(segment, who.slot_file());
         if (!file) return meeting::unusable;
         seat seat{who.slot, who.generation, 0};
         auto pages = map_member(file.get(), seat, shape, peer.uid);
@@ -102,8 +102,8 @@ std::uint32_t choose_slot(const survey& found, const shape& shape, std::uint32_t
 
 slot_pages make_member_slot(const membership& where, const shape& shape, const seat& seat) {
     const int segment = where.segment.get();
-    const sys::unique_fd fd(sys::open_at(segment, where.slot_file.c_str(),
-                                         O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
+    const owned_fd fd(sys::open_at(segment, where.slot_file.c_str(),
+                                   O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
     if (!fd)
         throw failure(-fd.get(), "making %s: %s", where.slot_file.c_str(),
                       std::strerror(-fd.get()));
@@ -114,9 +114,9 @@ slot_pages make_member_slot(const membership& where, const shape& shape, const s
     return pages;
 }
 
-sys::unique_fd listen_as_member(const membership& where) {
+owned_fd listen_as_member(const membership& where) {
     const int segment = where.segment.get();
-    sys::unique_fd socket(sys::socket_new(false));
+    owned_fd socket(sys::socket_new(false));
     int rc =
         socket ? sys::socket_bind(socket.get(), segment, where.socket_file.c_str()) : socket.get();
     if (rc == 0) rc = sys::change_mode_at(segment, where.socket_file.c_str(), 0666);
@@ -130,7 +130,7 @@ sys::unique_fd listen_as_member(const membership& where) {
 // Under the segment's lock.
 std::unique_ptr<member> take_seat(membership where, const shape& shape, const file_lock& lock,
                                   survey found, std::uint32_t wanted, std::uint32_t rights,
-                                  sys::unique_fd data) {
+                                  owned_fd data) {
     const std::uint32_t slot = choose_slot(found, shape, wanted);
     const occupant self{slot, take_generation(lock, slot, found.latest[slot])};
     const seat seat{slot, self.generation, rights};
@@ -141,7 +141,7 @@ std::unique_ptr<member> take_seat(membership where, const shape& shape, const fi
     if (shape.max_data_bytes > 0) plan.data = std::move(data);
     plan.own = make_member_slot(where, shape, seat);
     where.listening = listen_as_member(where);
-    const sys::unique_fd file = open_member_file(where.segment.get(), where.slot_file);
+    const owned_fd file = open_member_file(where.segment.get(), where.slot_file);
     if (!file) throw failure(-file.get(), "opening a slot: %s", std::strerror(-file.get()));
     auto made = std::make_unique<member>(std::move(plan), std::move(where));
     const introduction hello{message_magic, layout_version,   slot, self.generation,
@@ -178,13 +178,13 @@ std::unique_ptr<ipcdoor_endpoint> create_segment(const std::shared_ptr<const run
     int rc = sys::make_dir_at(dir, draft.c_str(), 0700);
     if (rc == 0) {
         where.segment =
-            sys::unique_fd(sys::open_at(dir, draft.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+            owned_fd(sys::open_at(dir, draft.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
         rc = where.segment ? 0 : where.segment.get();
     }
     if (rc < 0) throw failure(-rc, "making %s: %s", entry.c_str(), std::strerror(-rc));
     const int segment = where.segment.get();
     make_segment_files(segment, shape, mode);
-    sys::unique_fd data = open_data(segment, false);
+    owned_fd data = open_data(segment, false);
     const file_lock lock = lock_segment(segment);
     std::unique_ptr<member> creator = take_seat(std::move(where), shape, lock, {}, 0,
                                                 all_rights & ~IPCDOOR_RIGHT_SEAL, std::move(data));
@@ -209,8 +209,7 @@ std::unique_ptr<ipcdoor_endpoint> try_attach(const std::shared_ptr<const runtime
     const std::string entry = name.segment_dir();
     where.dir = home->find(name, entry, name.socket_file());
     const int dir = where.dir.fd.get();
-    where.segment =
-        sys::unique_fd(sys::open_at(dir, entry.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+    where.segment = owned_fd(sys::open_at(dir, entry.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
     const int segment = where.segment.get();
     if (segment == -ENOENT) return nullptr;
     if (segment == -EACCES)
@@ -236,7 +235,7 @@ std::unique_ptr<ipcdoor_endpoint> try_attach(const std::shared_ptr<const runtime
         }
         return nullptr;
     }
-    sys::unique_fd data = open_data(segment, options.read_only != 0);
+    owned_fd data = open_data(segment, options.read_only != 0);
     const std::uint32_t rights =
         IPCDOOR_RIGHT_READ | (options.read_only != 0 ? 0 : IPCDOOR_RIGHT_WRITE);
     return take_seat(std::move(where), shape, *lock, std::move(found),
@@ -311,7 +310,7 @@ bool member::admit_newcomers() noexcept {
             waiting = *waiting ? std::next(waiting) : silent_.erase(waiting);
         }
         for (;;) {
-            sys::unique_fd socket(sys::socket_accept(membership_.listening.get()));
+            owned_fd socket(sys::socket_accept(membership_.listening.get()));
             if (socket.get() == -EINTR || socket.get() == -ECONNABORTED) continue;
             if (!socket) break;
             any = admit(socket) || any;
@@ -328,13 +327,13 @@ bool member::admit_newcomers() noexcept {
 }
 
 // True if a peer came of it. Leaves `socket` open while it has said nothing.
-bool member::admit(sys::unique_fd& socket) {
+bool member::admit(owned_fd& socket) {
     introduction newcomer{};
-    std::vector<sys::unique_fd> files;
+    std::vector<owned_fd> files;
     const int bytes = sys::socket_receive_fds(socket.get(), &newcomer, sizeof(newcomer), files);
     if (bytes == -EAGAIN || bytes == -EINTR) return false;
-    sys::unique_fd connected;
-    connected.swap(socket);
+    owned_fd connected;
+    std::swap(connected, socket);
     forget(connected.get());
     if (bytes != sizeof(newcomer) || files.size() != 1) return false;
     try {
@@ -345,7 +344,7 @@ bool member::admit(sys::unique_fd& socket) {
     }
 }
 
-void member::take_up(const introduction& newcomer, int file, sys::unique_fd socket) {
+void member::take_up(const introduction& newcomer, int file, owned_fd socket) {
     if (newcomer.magic != message_magic || newcomer.version != layout_version ||
         newcomer.slot >= layout().slots || newcomer.slot == own_seat().slot)
         throw failure(EPROTO, "not an introduction");

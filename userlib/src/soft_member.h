@@ -40,9 +40,9 @@ namespace ipcdoor::backend::soft {
 struct membership {
     std::shared_ptr<const runtime> home;
     soft::name name;
-    user_dir dir;            // the user's directory that has the segment
-    sys::unique_fd segment;  // LABEL.seg
-    sys::unique_fd listening;
+    user_dir dir;      // the user's directory that has the segment
+    owned_fd segment;  // LABEL.seg
+    owned_fd listening;
     std::string slot_file;
     std::string socket_file;
 };
@@ -57,12 +57,12 @@ protected:
     void check_seal(uint32_t add) const override;
 
 private:
-    bool admit(sys::unique_fd& socket);
-    void take_up(const introduction& newcomer, int file, sys::unique_fd socket);
+    bool admit(owned_fd& socket);
+    void take_up(const introduction& newcomer, int file, owned_fd socket);
     void leave();
 
     membership membership_;
-    std::list<sys::unique_fd> silent_;  // connected, but not introduced yet
+    std::list<owned_fd> silent_;  // connected, but not introduced yet
 };
 
 std::unique_ptr<ipcdoor_endpoint> create_segment(const std::shared_ptr<const runtime>& home,

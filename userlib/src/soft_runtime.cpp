@@ -24,7 +24,7 @@ int make_dir_with_mode(int dir, const char* path, mode_t mode) {
         path + ("." + std::to_string(sys::process_id())) + "." + std::to_string(sys::thread_id());
     int rc = sys::make_dir_at(dir, draft.c_str(), 0700);
     if (rc < 0) return rc;
-    const sys::unique_fd fd(sys::open_at(dir, draft.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+    const owned_fd fd(sys::open_at(dir, draft.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
     rc = fd ? sys::change_mode(fd.get(), mode) : fd.get();
     if (rc == 0) rc = sys::rename_new_at(dir, draft.c_str(), path);
     if (rc < 0) sys::remove_dir_at(dir, draft.c_str());
@@ -64,7 +64,7 @@ name name::parse(const char* text) {
     return parsed;
 }
 
-file_lock::file_lock(sys::unique_fd file) : file_(std::move(file)) {
+file_lock::file_lock(owned_fd file) : file_(std::move(file)) {
     const std::uint64_t deadline = sys::now_ns() + lock_timeout_ns;
     int rc;
     while ((rc = sys::lock_file(file_.get())) < 0) {
@@ -94,7 +94,7 @@ runtime::runtime(const char* path) : path_(path) {
     }
     // Only the default must not be a link: it lies where anybody could make one.
     const int flags = O_RDONLY | O_DIRECTORY | (path_ == default_path ? O_NOFOLLOW : 0);
-    base_ = sys::unique_fd(sys::open_at(AT_FDCWD, path_.c_str(), flags));
+    base_ = owned_fd(sys::open_at(AT_FDCWD, path_.c_str(), flags));
     if (!base_)
         throw failure(-base_.get(), "the runtime directory %s: %s%s", path_.c_str(),
                       std::strerror(-base_.get()), base_.get() == -ENOENT ? "; make it first" : "");
@@ -104,8 +104,7 @@ runtime::runtime(const char* path) : path_(path) {
 std::optional<user_dir> runtime::open_user(uid_t uid) const {
     const std::string entry = std::to_string(uid);
     user_dir dir{
-        sys::unique_fd(sys::open_at(base_.get(), entry.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW)),
-        uid};
+        owned_fd(sys::open_at(base_.get(), entry.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW)), uid};
     if (dir.fd.get() == -ENOENT) return std::nullopt;
     if (!dir.fd)
         throw failure(-dir.fd.get(), "%s/%s: %s", path_.c_str(), entry.c_str(),
@@ -155,8 +154,8 @@ user_dir runtime::find(const name& name, const std::string& file, const std::str
     throw failure(ENOENT, "no such name: %s", name.label.c_str());
 }
 
-sys::unique_fd runtime::lock_file(const user_dir& dir) const {
-    sys::unique_fd fd(sys::open_at(dir.fd.get(), ".lock", O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
+owned_fd runtime::lock_file(const user_dir& dir) const {
+    owned_fd fd(sys::open_at(dir.fd.get(), ".lock", O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
     if (!fd)
         throw failure(-fd.get(), "the lock of the names of uid %u: %s", dir.uid,
                       std::strerror(-fd.get()));

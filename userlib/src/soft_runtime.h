@@ -35,7 +35,7 @@ struct name {
 
 // A user's directory.
 struct user_dir {
-    sys::unique_fd fd;
+    owned_fd fd;
     uid_t uid = 0;
 };
 
@@ -43,7 +43,7 @@ struct user_dir {
 // The file must not be removed while locked by others; see segment removal.
 class file_lock {
 public:
-    explicit file_lock(sys::unique_fd file);  // throws failure(EBUSY)
+    explicit file_lock(owned_fd file);  // throws failure(EBUSY)
     ~file_lock();
     file_lock(file_lock&&) noexcept = default;
     file_lock& operator=(const file_lock&) = delete;
@@ -51,7 +51,7 @@ public:
     int fd() const { return file_.get(); }
 
 private:
-    sys::unique_fd file_;
+    owned_fd file_;
 };
 
 class runtime {
@@ -66,13 +66,13 @@ public:
     // EPROTOTYPE where there is `other` in its place.
     user_dir find(const name& name, const std::string& file, const std::string& other) const;
 
-    sys::unique_fd lock_file(const user_dir& dir) const;
+    owned_fd lock_file(const user_dir& dir) const;
 
 private:
     std::optional<user_dir> open_user(uid_t uid) const;
 
     std::string path_;
-    sys::unique_fd base_;
+    owned_fd base_;
 };
 
 }  // namespace ipcdoor::backend::soft

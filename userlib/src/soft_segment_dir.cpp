@@ -15,8 +15,8 @@ namespace ipcdoor::backend::soft {
 
 namespace {
 
-sys::unique_fd make_file(int dir, const char* file) {
-    sys::unique_fd fd(sys::open_at(dir, file, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
+owned_fd make_file(int dir, const char* file) {
+    owned_fd fd(sys::open_at(dir, file, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
     if (!fd) throw failure(-fd.get(), "making %s: %s", file, std::strerror(-fd.get()));
     return fd;
 }
@@ -54,23 +54,23 @@ void remove_occupant(int segment, const occupant& gone) {
 }
 
 void make_segment_files(int segment, const shape& shape, mode_t mode) {
-    const sys::unique_fd about = make_file(segment, "about");
+    const owned_fd about = make_file(segment, "about");
     const segment_file content{segment_magic, layout_version, shape.slots, shape.slot_bytes,
                                shape.max_data_bytes};
     check(sys::write_at(about.get(), &content, sizeof(content), 0), "about");
     check(sys::change_mode(about.get(), 0444), "about");
 
-    const sys::unique_fd data = make_file(segment, "data");
+    const owned_fd data = make_file(segment, "data");
     if (shape.data_bytes > 0) check(sys::allocate_file(data.get(), 0, shape.data_bytes), "data");
     check(sys::change_mode(data.get(), mode), "data");
 
-    const sys::unique_fd lock = make_file(segment, "lock");
+    const owned_fd lock = make_file(segment, "lock");
     check(sys::truncate_file(lock.get(), shape.slots * sizeof(std::uint32_t)), "lock");
     check(sys::change_mode(lock.get(), 0666), "lock");
 }
 
 shape read_segment_file(int segment, uid_t owner) {
-    const sys::unique_fd fd(sys::open_at(segment, "about", O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
+    const owned_fd fd(sys::open_at(segment, "about", O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
     if (!fd) throw failure(-fd.get(), "the segment's sizes: %s", std::strerror(-fd.get()));
     struct stat status {};
     segment_file about{};
@@ -83,8 +83,8 @@ shape read_segment_file(int segment, uid_t owner) {
     return found;
 }
 
-sys::unique_fd open_data(int segment, bool read_only) {
-    sys::unique_fd fd(
+owned_fd open_data(int segment, bool read_only) {
+    owned_fd fd(
         sys::open_at(segment, "data", (read_only ? O_RDONLY : O_RDWR) | O_NOFOLLOW | O_NONBLOCK));
     if (fd.get() == -EACCES)
         throw failure(EACCES, "the segment's mode does not let you %s it%s",
@@ -98,7 +98,7 @@ sys::unique_fd open_data(int segment, bool read_only) {
 }
 
 file_lock lock_segment(int segment) {
-    sys::unique_fd fd(sys::open_at(segment, "lock", O_RDWR | O_NOFOLLOW | O_NONBLOCK));
+    owned_fd fd(sys::open_at(segment, "lock", O_RDWR | O_NOFOLLOW | O_NONBLOCK));
     if (!fd) throw failure(-fd.get(), "the segment's lock: %s", std::strerror(-fd.get()));
     return file_lock(std::move(fd));
 }
@@ -116,8 +116,7 @@ std::uint32_t take_generation(const file_lock& lock, std::uint32_t slot, std::ui
 }
 
 bool remove_segment_dir(int dir, const std::string& entry) {
-    const sys::unique_fd segment(
-        sys::open_at(dir, entry.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+    const owned_fd segment(sys::open_at(dir, entry.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
     if (!segment) return segment.get() == -ENOENT;
     std::vector<std::string> files;
     if (sys::list_dir(segment.get(), files) < 0) return false;
@@ -127,8 +126,7 @@ bool remove_segment_dir(int dir, const std::string& entry) {
 }
 
 bool remove_dead_segment(int dir, const std::string& entry) {
-    const sys::unique_fd segment(
-        sys::open_at(dir, entry.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+    const owned_fd segment(sys::open_at(dir, entry.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
     if (segment.get() == -ENOENT) return true;
     if (!segment)
         throw failure(-segment.get(), "%s: %s", entry.c_str(), std::strerror(-segment.get()));

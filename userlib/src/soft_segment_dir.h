@@ -32,7 +32,7 @@ void make_segment_files(int segment, const shape& shape, mode_t mode);
 shape read_segment_file(int segment, uid_t owner);
 
 // DATA, opened with the caller's rights; EACCES where it has not got them.
-sys::unique_fd open_data(int segment, bool read_only);
+owned_fd open_data(int segment, bool read_only);
 
 // The lock of a segment, held; ENOENT where the segment was removed meanwhile.
 file_lock lock_segment(int segment);

@@ -87,10 +87,10 @@ slot_pages make_slot(int fd, const shape& shape, const seat& seat) {
     return made;
 }
 
-slot_pages make_sealed_slot(const shape& shape, const seat& seat, sys::unique_fd& fd) {
+slot_pages make_sealed_slot(const shape& shape, const seat& seat, owned_fd& fd) {
     const int made = sys::memory_file("ipcdoor-slot");
     if (made < 0) throw failure(-made, "memfd_create: %s", std::strerror(-made));
-    fd = sys::unique_fd(made);
+    fd = owned_fd(made);
     slot_pages pages = make_slot(fd.get(), shape, seat);
     const int rc =
         sys::add_seals(fd.get(), F_SEAL_FUTURE_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
@@ -121,10 +121,10 @@ slot_pages open_slot(int fd, const shape& shape, const seat& expected, bool seal
     return seen;
 }
 
-sys::unique_fd make_data(std::uint64_t data_bytes, std::uint64_t max_data_bytes) {
+owned_fd make_data(std::uint64_t data_bytes, std::uint64_t max_data_bytes) {
     const int made = sys::memory_file("ipcdoor-data");
     if (made < 0) throw failure(-made, "memfd_create: %s", std::strerror(-made));
-    sys::unique_fd fd(made);
+    owned_fd fd(made);
     fill(fd.get(), data_bytes);
     const int seals = F_SEAL_SHRINK | (data_bytes == max_data_bytes ? F_SEAL_GROW : 0);
     const int rc = sys::add_seals(fd.get(), seals);

@@ -46,14 +46,14 @@ struct seat {
 slot_pages make_slot(int fd, const shape& shape, const seat& seat);
 
 // A new slot in a memory file that nobody else can write or shrink.
-slot_pages make_sealed_slot(const shape& shape, const seat& seat, sys::unique_fd& fd);
+slot_pages make_sealed_slot(const shape& shape, const seat& seat, owned_fd& fd);
 
 // A peer's slot, read-only. `sealed` demands what make_sealed_slot() gives.
 // Throws failure(EPROTO) where file or content are not what they must be.
 slot_pages open_slot(int fd, const shape& shape, const seat& expected, bool sealed);
 
 // DATA of a connection: a memory file that can neither shrink nor grow.
-sys::unique_fd make_data(std::uint64_t data_bytes, std::uint64_t max_data_bytes);
+owned_fd make_data(std::uint64_t data_bytes, std::uint64_t max_data_bytes);
 void check_sealed_data(int fd, std::uint64_t data_bytes);
 
 }  // namespace ipcdoor::backend::soft

@@ -253,8 +253,8 @@ void endpoint::handle(const epoll_event& event) {
 int endpoint::poll_fd() {
     const std::lock_guard lock(mutex_);
     if (!outer_) {
-        sys::unique_fd level(sys::event_counter());
-        sys::unique_fd outer(sys::epoll_new());
+        owned_fd level(sys::event_counter());
+        owned_fd outer(sys::epoll_new());
         if (!level || !outer) throw failure(EMFILE, "no descriptors left for ipcdoor_endpoint_fd");
         int rc = sys::epoll_watch(outer.get(), inner_.get(), EPOLLIN, 0);
         if (rc == 0) rc = sys::epoll_watch(outer.get(), level.get(), EPOLLIN, 0);

@@ -60,10 +60,6 @@ void* map(void* at, std::size_t bytes, int prot, int flags, int fd, std::uint64_
 
 }  // namespace
 
-unique_fd::~unique_fd() {
-    if (fd_ >= 0) ::close(fd_);
-}
-
 mapping::mapping(int fd, std::uint64_t offset, std::size_t bytes, access how) {
     void* address = map(nullptr, bytes, protection(how), MAP_SHARED, fd, offset);
     if (address == MAP_FAILED) {
@@ -164,11 +160,11 @@ int rename_new_at(int dir, const char* from, const char* to) noexcept {
 
 int list_dir(int dir, std::vector<std::string>& names) {
     // A fresh description: reading a directory moves its offset.
-    unique_fd copy(result(::openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)));
+    owned_fd copy(result(::openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)));
     if (!copy) return copy.get();
     const std::unique_ptr<DIR, int (*)(DIR*)> stream(::fdopendir(copy.get()), ::closedir);
     if (!stream) return -errno;
-    copy.release();
+    static_cast<void>(copy.release());  // closedir() closes it
     names.clear();
     for (;;) {
         errno = 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * Every system call of the library, and the two resources that they hand out.
+ * Every system call of the library, and the mappings that they hand out.
  *
  * Calls return what the system call returns, or a negative errno value; the
  * callers know what a failure means and say it. Only the constructors of
@@ -24,28 +24,9 @@
 #include <utility>
 #include <vector>
 
+#include <ipcdoor/owned_fd.hpp>
+
 namespace ipcdoor::backend::sys {
-
-class unique_fd {
-public:
-    unique_fd() = default;
-    explicit unique_fd(int fd) noexcept : fd_(fd) {}
-    unique_fd(unique_fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-    unique_fd& operator=(unique_fd&& other) noexcept {
-        std::swap(fd_, other.fd_);
-        return *this;
-    }
-    ~unique_fd();
-
-    int get() const noexcept { return fd_; }
-    explicit operator bool() const noexcept { return fd_ >= 0; }
-    int release() noexcept { return std::exchange(fd_, -1); }
-    void reset() noexcept { unique_fd().swap(*this); }
-    void swap(unique_fd& other) noexcept { std::swap(fd_, other.fd_); }
-
-private:
-    int fd_ = -1;
-};
 
 enum class access { none, read, read_write };
 
@@ -158,7 +139,7 @@ int socket_send(int fd, const void* from, std::size_t bytes,
                 std::span<const int> fds = {}) noexcept;
 int socket_receive(int fd, void* to, std::size_t bytes) noexcept;
 // -EMSGSIZE where message or descriptors did not fit; then none are kept.
-int socket_receive_fds(int fd, void* to, std::size_t bytes, std::vector<unique_fd>& fds);
+int socket_receive_fds(int fd, void* to, std::size_t bytes, std::vector<owned_fd>& fds);
 
 // A descriptor that polls readable once the socket's peer process has ended;
 // -ESRCH where it already has, other errors where there is no telling.

@@ -106,7 +106,7 @@ int socket_receive(int fd, void* to, std::size_t bytes) noexcept {
     return result(::recv(fd, to, bytes, MSG_DONTWAIT));
 }
 
-int socket_receive_fds(int fd, void* to, std::size_t bytes, std::vector<unique_fd>& fds) {
+int socket_receive_fds(int fd, void* to, std::size_t bytes, std::vector<owned_fd>& fds) {
     fds.clear();
     fds.reserve(most_fds);  // nothing may throw once descriptors have arrived
     alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * most_fds)];
@@ -125,7 +125,7 @@ int socket_receive_fds(int fd, void* to, std::size_t bytes, std::vector<unique_f
         for (std::size_t i = 0; i < count; ++i) {
             int received;
             std::memcpy(&received, CMSG_DATA(header) + i * sizeof(int), sizeof(int));
-            unique_fd owned(received);
+            owned_fd owned(received);
             if (fds.size() < most_fds) fds.push_back(std::move(owned));
         }
     }

@@ -477,13 +477,13 @@ private:
     void restart() {
         int sockets[2];
         FUZZ_CHECK(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) == 0);
-        socket_ = sys::unique_fd(sockets[1]);
+        socket_ = ipcdoor::owned_fd(sockets[1]);
         soft::endpoint::plan plan{shape, own_seat, IPCDOOR_ENDPOINT_CONNECTION, {}, {}};
-        sys::unique_fd file;
+        ipcdoor::owned_fd file;
         plan.own = soft::make_sealed_slot(shape, own_seat, file);
         auto made = std::make_unique<soft::endpoint>(std::move(plan));
         auto link =
-            std::make_shared<soft::link>(peer_seat, peer_pages_, sys::unique_fd(sockets[0]));
+            std::make_shared<soft::link>(peer_seat, peer_pages_, ipcdoor::owned_fd(sockets[0]));
         link->peer.pid = INT_MAX;  // signals that it asks for reach nobody
         writable().closed = 0;
         made->add_link(std::move(link), true);
@@ -501,8 +501,8 @@ private:
         seen->control_bytes = shape.control_bytes();
         return seen;
     }
-    static sys::unique_fd filled() {
-        sys::unique_fd fd = memory_file(shape.slot_file_bytes(), true, 0);
+    static ipcdoor::owned_fd filled() {
+        ipcdoor::owned_fd fd = memory_file(shape.slot_file_bytes(), true, 0);
         static_cast<void>(soft::make_slot(fd.get(), shape, peer_seat));
         return fd;
     }
@@ -512,10 +512,10 @@ private:
                           : peer_pages_->own_head();
     }
 
-    const sys::unique_fd file_ = filled();
+    const ipcdoor::owned_fd file_ = filled();
     const sys::mapping written_{file_.get(), 0, shape.slot_file_bytes(), sys::access::read_write};
     const std::shared_ptr<soft::slot_pages> peer_pages_ = seen_pages(file_.get());
-    sys::unique_fd socket_;
+    ipcdoor::owned_fd socket_;
     std::unique_ptr<ipcdoor_endpoint, closer> end_;
     std::atomic<soft::control*> head_{nullptr};
 };

@@ -28,8 +28,8 @@ void honest_slot::reset() const {
     std::memcpy(pages.pages.address(), fresh_.data(), fresh_.size());
 }
 
-sys::unique_fd memory_file(std::uint64_t bytes, bool with_pages, int seals) {
-    sys::unique_fd fd(sys::memory_file("hostile"));
+ipcdoor::owned_fd memory_file(std::uint64_t bytes, bool with_pages, int seals) {
+    ipcdoor::owned_fd fd(sys::memory_file("hostile"));
     if (!fd || sys::truncate_file(fd.get(), bytes) < 0 ||
         (with_pages && bytes > 0 && sys::allocate_file(fd.get(), 0, bytes) < 0) ||
         sys::add_seals(fd.get(), seals) < 0)

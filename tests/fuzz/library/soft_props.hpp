@@ -27,7 +27,7 @@ struct honest_slot {
 
     const backend::soft::shape shape;
     const backend::soft::seat seat;
-    backend::sys::unique_fd file;
+    ipcdoor::owned_fd file;
     backend::soft::slot_pages pages;
 
 private:
@@ -44,11 +44,11 @@ private:
     void add(int fd) { files_.emplace_back(fd); }
     void add_memory(std::uint64_t bytes, bool with_pages, int seals);
 
-    std::vector<backend::sys::unique_fd> files_;
+    std::vector<ipcdoor::owned_fd> files_;
 };
 
 // A memory file with real pages and seals.
-backend::sys::unique_fd memory_file(std::uint64_t bytes, bool with_pages, int seals);
+ipcdoor::owned_fd memory_file(std::uint64_t bytes, bool with_pages, int seals);
 
 // An introduction, honest or with words that the input changes.
 backend::soft::introduction introduce(input& in, const backend::soft::introduction& honest,

@@ -59,6 +59,7 @@
 #include <ipcdoor/endpoint.hpp>
 #include <ipcdoor/error.hpp>
 #include <ipcdoor/listener.hpp>
+#include <ipcdoor/owned_fd.hpp>
 #include <ipcdoor/signal.hpp>
 
 namespace ipcdoor {
@@ -223,18 +224,6 @@ private:
     static constexpr std::size_t looked_at = 32;
     static constexpr std::size_t most_refused = 16;
     static constexpr std::uint64_t retry_after_ns = 100'000'000;
-
-    class owned_fd {
-    public:
-        explicit owned_fd(int fd) noexcept : fd_(fd) {}
-        ~owned_fd() { ::close(fd_); }
-        owned_fd(const owned_fd&) = delete;
-        owned_fd& operator=(const owned_fd&) = delete;
-        int get() const noexcept { return fd_; }
-
-    private:
-        const int fd_;
-    };
 
     struct source {
         source(endpoint accepted, const peer_credentials& peer, const pulse_options& options)

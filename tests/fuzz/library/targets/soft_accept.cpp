@@ -32,14 +32,14 @@ struct stage {
     stage()
         : listener(door.listen("fuzz", {.slot_bytes = fuzz::page, .data_bytes = fuzz::page})),
           data(fuzz::memory_file(fuzz::page, true, F_SEAL_SHRINK | F_SEAL_GROW)) {
-        dir = sys::unique_fd(sys::open_at(AT_FDCWD, room.names().c_str(), O_PATH | O_DIRECTORY));
+        dir = ipcdoor::owned_fd(sys::open_at(AT_FDCWD, room.names().c_str(), O_PATH | O_DIRECTORY));
     }
     fuzz::room room;
     ipcdoor::door door = room.door();
     ipcdoor::listener listener;
-    sys::unique_fd dir;
+    ipcdoor::owned_fd dir;
     fuzz::honest_slot slot{shape, client_seat};
-    sys::unique_fd data;
+    ipcdoor::owned_fd data;
     fuzz::wrong_files wrong{shape};
 };
 
@@ -64,7 +64,7 @@ public:
 
 private:
     void connect() {
-        sys::unique_fd socket(sys::socket_new(true));
+        ipcdoor::owned_fd socket(sys::socket_new(true));
         FUZZ_CHECK(sys::socket_connect(socket.get(), on_.dir.get(), "fuzz.sock", 0) == 0);
         const int fd = socket.get();
         const std::uint8_t how = in_.byte();
@@ -127,7 +127,7 @@ private:
 
     fuzz::input& in_;
     stage& on_;
-    std::list<sys::unique_fd> sockets_;
+    std::list<ipcdoor::owned_fd> sockets_;
     int honest_ = 0;  // clients, not accepted yet, who stay
     int left_ = 0;    // and who left
 };

@@ -35,17 +35,17 @@ constexpr soft::listener_file honest_file{soft::listener_magic, soft::layout_ver
 
 struct stage {
     stage() {
-        dir = sys::unique_fd(sys::open_at(AT_FDCWD, room.names().c_str(), O_PATH | O_DIRECTORY));
+        dir = ipcdoor::owned_fd(sys::open_at(AT_FDCWD, room.names().c_str(), O_PATH | O_DIRECTORY));
         FUZZ_CHECK(sys::socket_bind(listening.get(), dir.get(), "fuzz.sock") == 0);
         FUZZ_CHECK(sys::socket_listen(listening.get(), 8) == 0);
-        about = sys::unique_fd(sys::open_at(dir.get(), "fuzz.door", O_RDWR | O_CREAT, 0600));
+        about = ipcdoor::owned_fd(sys::open_at(dir.get(), "fuzz.door", O_RDWR | O_CREAT, 0600));
         FUZZ_CHECK(about.get() >= 0);
     }
     fuzz::room room;
     ipcdoor::door door = room.door();
-    sys::unique_fd dir;
-    sys::unique_fd listening{sys::socket_new(false)};
-    sys::unique_fd about;
+    ipcdoor::owned_fd dir;
+    ipcdoor::owned_fd listening{sys::socket_new(false)};
+    ipcdoor::owned_fd about;
     fuzz::honest_slot slot{shape, server_seat};
     fuzz::wrong_files wrong{shape};
 };
@@ -67,7 +67,7 @@ public:
         });
         fuzz::before_poll = nullptr;
         // A server whose file is no good is turned away before anything is sent.
-        sys::unique_fd late(sys::socket_accept(on_.listening.get()));
+        ipcdoor::owned_fd late(sys::socket_accept(on_.listening.get()));
         const bool answered = acted_ && !silent_;
         FUZZ_CHECK_ERROR(error, EPROTO, ECONNREFUSED, ETIMEDOUT);
         if (!file_is_honest) FUZZ_CHECK(error == EPROTO || shape_changed_);
@@ -119,7 +119,7 @@ private:
     void act() {
         if (acted_ || polls_before_answer_-- > 0) return;
         acted_ = true;
-        server_ = sys::unique_fd(sys::socket_accept(on_.listening.get()));
+        server_ = ipcdoor::owned_fd(sys::socket_accept(on_.listening.get()));
         FUZZ_CHECK(server_.get() >= 0);
         if (silent_) return;
         const int moves = in_.byte() % 4;
@@ -154,7 +154,7 @@ private:
 
     fuzz::input& in_;
     stage& on_;
-    sys::unique_fd server_;
+    ipcdoor::owned_fd server_;
     bool silent_ = false;
     bool acted_ = false;
     bool honest_ = false;

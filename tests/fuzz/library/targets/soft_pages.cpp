@@ -35,7 +35,7 @@ constexpr pid_t nobody = INT_MAX;
 struct stage {
     fuzz::honest_slot own{shape, own_seat};
     fuzz::honest_slot peer{shape, peer_seat};
-    sys::unique_fd own_file = fuzz::memory_file(shape.slot_file_bytes(), true, 0);
+    ipcdoor::owned_fd own_file = fuzz::memory_file(shape.slot_file_bytes(), true, 0);
     sys::mapping own_pages{own_file.get(), 0, shape.slot_file_bytes(), sys::access::read_write};
 };
 
@@ -56,14 +56,14 @@ public:
         std::memcpy(on.own_pages.address(), on.own.pages.pages.address(), shape.slot_file_bytes());
         int sockets[2];
         FUZZ_CHECK(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) == 0);
-        socket_ = sys::unique_fd(sockets[1]);
+        socket_ = ipcdoor::owned_fd(sockets[1]);
         soft::endpoint::plan plan{shape, own_seat, IPCDOOR_ENDPOINT_CONNECTION, {}, {}};
         plan.own.pages =
             sys::mapping(on.own_file.get(), 0, shape.slot_file_bytes(), sys::access::read_write);
         plan.own.control_bytes = shape.control_bytes();
         auto end = std::make_unique<soft::endpoint>(std::move(plan));
         auto link = std::make_shared<soft::link>(peer_seat, seen_pages(on.peer),
-                                                 sys::unique_fd(sockets[0]));
+                                                 ipcdoor::owned_fd(sockets[0]));
         // Of this PID namespace, or of another one.
         link->peer.pid = in.chance() ? nobody : 0;
         head_.out[0].generation = 1;
@@ -198,7 +198,7 @@ private:
 
     fuzz::input& in_;
     soft::control& head_;
-    sys::unique_fd socket_;
+    ipcdoor::owned_fd socket_;
     std::unique_ptr<ipcdoor_endpoint, closer> end_;
     bool dead_ = false;
 };

@@ -31,11 +31,11 @@ constexpr soft::shape shape{slots, fuzz::page, 0, 0};
 
 struct stage {
     stage() {
-        dir = sys::unique_fd(sys::open_at(AT_FDCWD, room.names().c_str(), O_RDONLY | O_DIRECTORY));
+        dir = ipcdoor::owned_fd(sys::open_at(AT_FDCWD, room.names().c_str(), O_RDONLY | O_DIRECTORY));
         for (std::uint32_t slot = 0; slot < slots; ++slot) {
             const std::string name = "pages." + std::to_string(slot);
             files[slot] =
-                sys::unique_fd(sys::open_at(dir.get(), name.c_str(), O_RDWR | O_CREAT, 0600));
+                ipcdoor::owned_fd(sys::open_at(dir.get(), name.c_str(), O_RDWR | O_CREAT, 0600));
             pages[slot] = soft::make_slot(files[slot].get(), shape, {slot, 1, fuzz::all_rights});
         }
     }
@@ -53,8 +53,8 @@ struct stage {
     }
     fuzz::room room;
     ipcdoor::door door = room.door();
-    sys::unique_fd dir;
-    sys::unique_fd files[slots];
+    ipcdoor::owned_fd dir;
+    ipcdoor::owned_fd files[slots];
     soft::slot_pages pages[slots];
     fuzz::wrong_files wrong{shape};
 };
@@ -68,9 +68,9 @@ public:
     // A member, and newcomers that connect to it.
     void visit() {
         endpoint end = on_.door.create("fuzz", {.slots = slots});
-        const sys::unique_fd segment(
+        const ipcdoor::owned_fd segment(
             sys::open_at(on_.dir.get(), "fuzz.seg", O_RDONLY | O_DIRECTORY));
-        std::list<sys::unique_fd> sockets;
+        std::list<ipcdoor::owned_fd> sockets;
         while (!in_.empty()) {
             const std::uint8_t op = in_.byte();
             switch (op % 8) {
@@ -108,7 +108,7 @@ public:
     void attach() {
         soft::remove_segment_dir(on_.dir.get(), "evil.seg");
         FUZZ_CHECK(sys::make_dir_at(on_.dir.get(), "evil.seg", 0700) == 0);
-        const sys::unique_fd segment(
+        const ipcdoor::owned_fd segment(
             sys::open_at(on_.dir.get(), "evil.seg", O_RDONLY | O_DIRECTORY));
         soft::segment_file about{soft::segment_magic, soft::layout_version, slots, fuzz::page, 0};
         switch (in_.byte() % 8) {
@@ -123,7 +123,7 @@ public:
         const auto generations = in_.bytes(in_.byte() % 20);
         if (in_.byte() % 8 != 0) put(segment.get(), "lock", generations.data(), generations.size());
         if (in_.byte() % 8 != 0) put(segment.get(), "data", "", 0);
-        std::list<sys::unique_fd> members;
+        std::list<ipcdoor::owned_fd> members;
         for (int count = in_.byte() % 4; count > 0; --count) {
             const std::uint32_t slot = in_.below(slots);
             std::string name = "slot." + std::to_string(slot);
@@ -134,7 +134,7 @@ public:
             const std::size_t bytes =
                 in_.byte() % 8 == 0 ? fuzz::page * in_.below(4) : shape.slot_file_bytes();
             put(segment.get(), name.c_str(), on_.pages[slot].pages.address(), bytes);
-            sys::unique_fd listening(sys::socket_new(false));
+            ipcdoor::owned_fd listening(sys::socket_new(false));
             if (sys::socket_bind(listening.get(), segment.get(), (name + ".sock").c_str()) != 0)
                 continue;
             // One that does not listen is dead.
@@ -159,13 +159,13 @@ public:
 
 private:
     static void put(int dir, const char* name, const void* bytes, std::size_t count) {
-        const sys::unique_fd file(sys::open_at(dir, name, O_RDWR | O_CREAT, 0600));
+        const ipcdoor::owned_fd file(sys::open_at(dir, name, O_RDWR | O_CREAT, 0600));
         if (file && count > 0)
             FUZZ_CHECK(sys::write_at(file.get(), bytes, count, 0) == static_cast<int>(count));
     }
 
-    sys::unique_fd newcomer(int segment) {
-        sys::unique_fd socket(sys::socket_new(true));
+    ipcdoor::owned_fd newcomer(int segment) {
+        ipcdoor::owned_fd socket(sys::socket_new(true));
         // A member that has not looked for long has a full backlog.
         if (sys::socket_connect(socket.get(), segment, "slot.0.1.sock", 0) != 0) return socket;
         const std::uint8_t how = in_.byte();
