@@ -115,10 +115,14 @@ const lie lies[] = {
          sys::add_seals(o.slot_file.get(), slot_seals);
      }},
     {"a device for a slot",
-     [](offer& o) { o.slot_file = ipcdoor::owned_fd(sys::open_at(AT_FDCWD, "/dev/zero", O_RDWR)); }},
+     [](offer& o) {
+         o.slot_file = ipcdoor::owned_fd(sys::open_at(AT_FDCWD, "/dev/zero", O_RDWR));
+     }},
     {"data without seals", [](offer& o) { o.data_file = ipcdoor::owned_fd(memory_file(page, 0)); }},
     {"data too small",
-     [](offer& o) { o.data_file = ipcdoor::owned_fd(memory_file(0, F_SEAL_SHRINK | F_SEAL_GROW)); }},
+     [](offer& o) {
+         o.data_file = ipcdoor::owned_fd(memory_file(0, F_SEAL_SHRINK | F_SEAL_GROW));
+     }},
     {"data that cannot be written",
      [](offer& o) {
          o.data_file =

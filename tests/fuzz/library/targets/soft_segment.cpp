@@ -31,7 +31,8 @@ constexpr soft::shape shape{slots, fuzz::page, 0, 0};
 
 struct stage {
     stage() {
-        dir = ipcdoor::owned_fd(sys::open_at(AT_FDCWD, room.names().c_str(), O_RDONLY | O_DIRECTORY));
+        dir =
+            ipcdoor::owned_fd(sys::open_at(AT_FDCWD, room.names().c_str(), O_RDONLY | O_DIRECTORY));
         for (std::uint32_t slot = 0; slot < slots; ++slot) {
             const std::string name = "pages." + std::to_string(slot);
             files[slot] =
