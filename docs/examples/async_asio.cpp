@@ -24,31 +24,42 @@ public:
     explicit asio_loop(asio::io_context& context) : context_(context) {}
 
     void when_readable(int fd, std::function<void()> ready) {
-        const auto [at, added] = waiting_.try_emplace(fd, context_, fd);
-        at->second.async_wait(asio::posix::descriptor_base::wait_read,
-                              [this, fd, ready = std::move(ready)](const auto& failed) {
-                                  if (failed) return;  // forgotten
-                                  forget(fd);
-                                  ready();
-                              });
+        // A number for each wait: one that is forgotten may be on its way here already.
+        const std::uint64_t number = ++last_;
+        auto& here = waiting_.try_emplace(fd, wait{{context_, fd}, number}).first->second;
+        here.descriptor.async_wait(
+            asio::posix::descriptor_base::wait_read,
+            [this, fd, number, ready = std::move(ready)](const auto& failed) {
+                const auto found = waiting_.find(fd);
+                if (failed || found == waiting_.end() || found->second.number != number) return;
+                forget(fd);
+                ready();
+            });
     }
     void forget(int fd) {
         const auto found = waiting_.find(fd);
         if (found == waiting_.end()) return;
-        found->second.release();
+        found->second.descriptor.release();
         waiting_.erase(found);
     }
 
 private:
+    struct wait {
+        asio::posix::stream_descriptor descriptor;
+        std::uint64_t number;
+    };
+
     asio::io_context& context_;
-    std::unordered_map<int, asio::posix::stream_descriptor> waiting_;
+    std::uint64_t last_ = 0;
+    std::unordered_map<int, wait> waiting_;
 };
 
-// One client, for as long as it stays. A client that is slow, hostile or dies concerns
-// nobody else: what it sends lies in its own memory.
+// One client, for as long as it stays. What it sends lies in its own memory, and a client
+// that breaks the rules, or dies, ends this coroutine alone. (One that never pauses keeps
+// the thread: a server for strangers counts.)
 detached_task serve(asio_loop& loop, ipcdoor::endpoint accepted) {
-    ipcdoor::channel client(std::move(accepted));
     try {
+        ipcdoor::channel client(std::move(accepted));
         for (;;) {
             const ipcdoor::message got = co_await ipcdoor::async_receive(loop, client);
             const std::string answer = "you said: " + std::string(got.text());
@@ -56,6 +67,8 @@ detached_task serve(asio_loop& loop, ipcdoor::endpoint accepted) {
         }
     } catch (const ipcdoor::error& error) {
         if (!error.is_peer_death()) std::cerr << error.what() << '\n';
+    } catch (const std::exception& error) {
+        std::cerr << error.what() << '\n';
     }
 }
 

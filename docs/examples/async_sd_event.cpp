@@ -52,11 +52,12 @@ private:
     std::unordered_map<int, std::unique_ptr<wait>> waiting_;
 };
 
-// One client, for as long as it stays. A client that is slow, hostile or dies concerns
-// nobody else: what it sends lies in its own memory.
+// One client, for as long as it stays. What it sends lies in its own memory, and a client
+// that breaks the rules, or dies, ends this coroutine alone. (One that never pauses keeps
+// the thread: a server for strangers counts.)
 detached_task serve(sd_loop& loop, ipcdoor::endpoint accepted) {
-    ipcdoor::channel client(std::move(accepted));
     try {
+        ipcdoor::channel client(std::move(accepted));
         for (;;) {
             const ipcdoor::message got = co_await ipcdoor::async_receive(loop, client);
             const std::string answer = "you said: " + std::string(got.text());
@@ -64,6 +65,8 @@ detached_task serve(sd_loop& loop, ipcdoor::endpoint accepted) {
         }
     } catch (const ipcdoor::error& error) {
         if (!error.is_peer_death()) std::cerr << error.what() << '\n';
+    } catch (const std::exception& error) {
+        std::cerr << error.what() << '\n';
     }
 }
 

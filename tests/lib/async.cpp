@@ -14,6 +14,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "lib/lib_support.hpp"
@@ -249,4 +250,66 @@ TEST_CASE("a reply can be looked for without waiting", "[call][pending]") {
     pending_reply lost = client.start_call("x", soon);
     { const channel gone(std::move(server)); }
     CHECK(error_of([&] { (void)lost.try_get(); }) == EPIPE);
+}
+
+TEST_CASE("a continuation may end what another one that is due belongs to", "[call][pending]") {
+    auto ends = connected_pair(channel_slot_bytes(1000));
+    auto server = std::make_unique<channel>(std::move(ends.first));
+    channel client(std::move(ends.second));
+    // Whichever comes first takes the other away.
+    std::array<std::optional<pending_reply>, 2> replies;
+    int ran = 0;
+    for (std::size_t i = 0; i < 2; ++i) {
+        replies[i].emplace(client.start_call("x", soon));
+        replies[i]->then([&, i] {
+            ++ran;
+            replies[1 - i].reset();
+        });
+    }
+    server.reset();
+    CHECK(error_of([&] { client.receive(soon); }) == EPIPE);
+    CHECK(ran == 1);
+}
+
+TEST_CASE("a send that waits in a loop does not spin for messages that nobody takes", "[async]") {
+    auto [one, other] = channel_pair(1000);
+    epoll_loop loop;
+    const std::string block(900, 'x');
+    while (one.try_send(block)) {
+    }
+    bool done = false;
+    [](epoll_loop& on, channel& to, const std::string& what, bool& ended) -> detached_task {
+        co_await async_send(on, to, what);
+        ended = true;
+    }(loop, one, block, done);
+    other.send("for nobody", soon);
+    std::thread receiving([&, &from = other] {
+        std::this_thread::sleep_for(50ms);
+        while (from.try_receive()) {
+        }
+    });
+    CHECK(loop.run_until([&] { return done; }));
+    CHECK(loop.wakes < 20);
+    receiving.join();
+    CHECK(one.receive(soon).text() == "for nobody");
+}
+
+TEST_CASE("a reply that waits in a loop does not spin once the inbox is full", "[async]") {
+    channel_options small;
+    small.inbox_bytes = 1;
+    auto [one, other] = channel_pair(1000, small);
+    epoll_loop loop;
+    bool done = false;
+    for (int i = 0; i < 4; ++i) other.send("first", soon);
+    [](epoll_loop& on, channel& to, bool& ended) -> detached_task {
+        ended = (co_await async_call(on, to, "question")).text() == "answer";
+    }(loop, one, done);
+    std::thread answering([&, &a = one, &b = other] {
+        b.reply(b.receive(soon), "answer", soon);
+        std::this_thread::sleep_for(50ms);
+        for (int i = 0; i < 4; ++i) CHECK_IN_THREAD(a.receive(soon).text() == "first");
+    });
+    CHECK(loop.run_until([&] { return done; }));
+    CHECK(loop.wakes < 50);
+    answering.join();
 }

@@ -86,7 +86,7 @@ TEST_CASE("a channel of the smallest slots works", "[message]") {
     auto& connected = ends.second;
     channel server(std::move(accepted));
     channel client(std::move(connected));
-    CHECK(client.max_record_bytes() == 1008);
+    CHECK(client.max_record_bytes() == 992);
     for (int i = 0; i < 100; ++i) {
         client.send(pattern(1, 1008), soon);
         REQUIRE(server.receive(soon).text() == pattern(1, 1008));

@@ -489,3 +489,38 @@ TEST_CASE("a thread takes on another scheduling, as far as it is told to", "[sch
     });
     CHECK(peer.wait().exited());
 }
+
+TEST_CASE("a process without room for the socket of descriptors is told so, and goes on later",
+          "[message][descriptors][fork]") {
+    service local;
+    child peer([&] {
+        channel end(local.connect(), takes(1));
+        end.send("ready", soon);
+        rlimit now{};
+        ::getrlimit(RLIMIT_NOFILE, &now);
+        rlimit none = now;
+        const int next = ::dup(STDIN_FILENO);
+        none.rlim_cur = static_cast<rlim_t>(next);
+        ::close(next);
+        ::setrlimit(RLIMIT_NOFILE, &none);
+        const int code = error_of([&] { end.receive(soon); });
+        ::setrlimit(RLIMIT_NOFILE, &now);
+        message got = end.receive(soon);
+        return code == EMFILE && got.text() == "x" && got.take_descriptors().size() == 1 ? 0 : 1;
+    });
+    channel end(local.accept());
+    end.receive(soon);
+    end.send("x", {.descriptors = std::array{STDIN_FILENO}}, soon);
+    CHECK(peer.wait().exited());
+}
+
+TEST_CASE("the longest loan is the same where the receiver asks for scheduling",
+          "[message][scheduling]") {
+    channel_options asks;
+    asks.ask_scheduling = true;
+    auto ends = connected_pair(channel_slot_bytes(8192));
+    const channel server(std::move(ends.first), asks);
+    channel client(std::move(ends.second));
+    client.loan(client.max_record_bytes(), soon).publish();
+    CHECK(client.try_send(pattern(1, client.max_record_bytes())));
+}

@@ -17,8 +17,8 @@
 //
 // Each operation is tried first, and the loop only asked where there is nothing to do. It
 // is tried again whenever the descriptor is readable, so it does not matter who else uses
-// the channel meanwhile. A coroutine goes on in the loop's thread. A coroutine that is
-// destroyed while it waits leaves the loop.
+// the channel meanwhile. A coroutine goes on in the loop's thread, and is to be begun there.
+// A coroutine that is destroyed while it waits, in that thread, leaves the loop.
 //
 // One coroutine at a time may wait for one object (its descriptor). Whoever wants to
 // receive and to send at once gives them to one coroutine, or to threads.
@@ -108,7 +108,9 @@ private:
     }
 
     void wait() {
-        loop_.when_readable(fd_, [this] {
+        // The loop may call back before this returns, in another thread: then this is gone.
+        waiting_ = true;
+        const auto ready = [this] {
             waiting_ = false;
             if (!try_once()) {
                 try {
@@ -119,8 +121,13 @@ private:
                 }
             }
             waiter_.resume();  // this may be gone now
-        });
-        waiting_ = true;
+        };
+        try {
+            loop_.when_readable(fd_, ready);
+        } catch (...) {
+            waiting_ = false;
+            throw;
+        }
     }
 
     Loop& loop_;
@@ -174,8 +181,11 @@ auto async_receive(Loop& loop, mailbox& from) {
 template <event_loop Loop>
 auto async_send(Loop& loop, channel& to, const bytes_view& bytes,
                 const send_options& options = {}) {
-    return async_until(loop, to.fd(),
-                       [&to, bytes, options] { return to.try_send(bytes, options); });
+    return async_until(loop, to.fd(), [&to, bytes, options] {
+        if (to.try_send(bytes, options)) return true;
+        to.take_rings();
+        return false;
+    });
 }
 
 // The reply to a request, a message; the channel may have other users, who receive. What

@@ -200,8 +200,16 @@ private:
 
     // ---- receiving ----
 
+    // Whoever leaves, in whatever way, wakes another to wait for descriptors: it may have
+    // taken the notice that was meant for that.
+    struct hand_on {
+        std::condition_variable& changed;
+        ~hand_on() { changed.notify_one(); }
+    };
+
     bool next(delivery& into, std::uint64_t deadline_ns) {
         std::unique_lock lock(mutex_);
+        const hand_on next_one{changed_};
         for (bool looked = false;;) {
             if (closed_) detail::throw_error(ECANCELED, "mailbox: it was closed");
             // Those who have something are found out by looking, also while there are others.

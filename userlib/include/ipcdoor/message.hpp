@@ -45,6 +45,9 @@
 //   EINVAL     reply() to a message that is not a request; a priority that is none
 //   EOPNOTSUPP the peer takes no file descriptors (max_descriptors)
 //   EBADF      one of those to be sent is not open; nothing was sent
+//   ENOTCONN   the peer's socket for them is in another network namespace
+//   EMFILE     receiving: this process has no room for the socket that they come to; the
+//              message is still there
 //
 // Signal handlers run while a call blocks, and it goes on waiting.
 //
@@ -105,7 +108,8 @@ struct channel_options {
     std::size_t max_message_bytes = std::size_t{16} << 20;
     when_full full = when_full::block;
     // The most file descriptors that come along with a message to this end, at most 253.
-    // More than none opens a socket for them.
+    // More than none opens a socket for them. A peer in another PID namespace cannot be told
+    // from others there, and is told that none are taken.
     std::size_t max_descriptors = 0;
     // Whoever sends messages and requests to this end says how its thread is scheduled:
     // message::sender_scheduling(). It costs the sender a system call for each.
@@ -129,8 +133,8 @@ struct channel_stats {
 // The slot size to listen with so that messages of up to `message_bytes` lie in one
 // record each; longer ones go in parts.
 constexpr std::uint64_t channel_slot_bytes(std::uint64_t message_bytes) noexcept {
-    return message_slot_bytes(
-        2 * (detail::padded(message_bytes) + ring_record_header_bytes + detail::record_id_bytes));
+    return message_slot_bytes(2 * (detail::padded(message_bytes) + ring_record_header_bytes +
+                                   detail::record_id_bytes + sizeof(detail::record_extras)));
 }
 
 // Memory in the ring, to be filled and published. Until then nobody else can send
@@ -324,7 +328,7 @@ private:
     }
 
     void forget() noexcept {
-        if (!call_ || ready()) return;
+        if (!call_) return;
         if (const auto core = core_.lock()) core->receiver().forget_call(*call_);
     }
 
@@ -389,7 +393,11 @@ public:
                            {bytes.bytes(), options.descriptors}, 0, false);
     }
 
-    // The same, for those who do not want to be told by fd() of room.
+    // For an event loop that sends, and does not receive meanwhile: what has come must not
+    // keep fd() readable while it waits for room. The next try_receive() finds it.
+    void take_rings() { core_->receiver().take_rings(); }
+
+    // try_send() for those who do not want to be told by fd() of room.
     [[nodiscard]] bool send_if_room(const bytes_view& bytes, const send_options& options = {}) {
         return core_->send({detail::record_type::message, 0, options.priority},
                            {bytes.bytes(), options.descriptors}, 0, false, false);

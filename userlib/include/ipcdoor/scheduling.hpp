@@ -5,9 +5,10 @@
 // long as it works for that sender, as the servers of QNX do:
 //
 //     message request = channel.receive();
-//     ipcdoor::scheduling_guard as_client(*request.scheduling(), most);
+//     std::optional<ipcdoor::scheduling_guard> as_client;
+//     if (request.sender_scheduling()) as_client.emplace(*request.sender_scheduling(), most);
 //
-// What is carried is what the sender says. Say how far to follow it.
+// What is carried is what the sender says, if it says anything. Say how far to follow it.
 #ifndef IPCDOOR_SCHEDULING_HPP
 #define IPCDOOR_SCHEDULING_HPP
 
@@ -76,7 +77,7 @@ inline scheduling current_scheduling() {
 class scheduling_guard {
 public:
     // How far a sender is followed: real-time priorities above, and nice values below,
-    // become these.
+    // become these; with a real-time priority of 0 its threads count as SCHED_OTHER.
     struct limits {
         unsigned realtime_priority = 99;
         int nice = -20;
@@ -86,12 +87,14 @@ public:
     scheduling_guard(const scheduling& wanted, const limits& most)
         : before_(detail::get_scheduling_attributes()) {
         detail::scheduling_attributes now;
-        now.policy = static_cast<std::uint32_t>(wanted.policy);
-        switch (wanted.policy) {
+        now.flags = before_.flags & reset_on_fork;
+        const bool realtime = wanted.policy == SCHED_FIFO || wanted.policy == SCHED_RR;
+        const int policy = realtime && most.realtime_priority == 0 ? SCHED_OTHER : wanted.policy;
+        now.policy = static_cast<std::uint32_t>(policy);
+        switch (policy) {
             case SCHED_FIFO:
             case SCHED_RR:
-                now.priority =
-                    std::clamp(wanted.realtime_priority, 1U, std::max(1U, most.realtime_priority));
+                now.priority = std::clamp(wanted.realtime_priority, 1U, most.realtime_priority);
                 break;
             case SCHED_OTHER:
             case SCHED_BATCH:
@@ -116,6 +119,8 @@ public:
     scheduling_guard& operator=(const scheduling_guard&) = delete;
 
 private:
+    static constexpr std::uint64_t reset_on_fork = 1;  // SCHED_FLAG_RESET_ON_FORK
+
     const detail::scheduling_attributes before_;
 };
 

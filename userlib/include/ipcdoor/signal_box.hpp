@@ -257,8 +257,16 @@ private:
 
     // ---- receiving ----
 
+    // Whoever leaves, in whatever way, wakes another to wait for descriptors: it may have
+    // taken the notice that was meant for that.
+    struct hand_on {
+        std::condition_variable& changed;
+        ~hand_on() { changed.notify_one(); }
+    };
+
     bool next(received_signal& into, std::uint64_t deadline_ns) {
         std::unique_lock lock(mutex_);
+        const hand_on next_one{changed_};
         for (bool looked = false;;) {
             if (closed_) detail::throw_error(ECANCELED, "signal_box: it was closed");
             // Those who have something are found out by looking, also while there are others.
@@ -416,11 +424,14 @@ private:
 
     void admit() {
         try {
-            while (senders_.size() < options_.max_senders) {
+            // Others wait for the mutex, and who is refused may come again and again.
+            for (int i = 0; i < 64; ++i) {
+                if (senders_.size() >= options_.max_senders) break;
                 std::optional<endpoint> accepted = listener_.try_accept();
                 if (!accepted) return;
                 admit(std::move(*accepted));
             }
+            if (senders_.size() < options_.max_senders) return;
             retry_ns_ = 0;
         } catch (const error& wrong) {
             // No descriptors or no memory left, by whoever's fault: a while later there

@@ -37,7 +37,7 @@ public:
 
     // `endpoint` is one of a connection's two and outlives this.
     channel_core(ipcdoor_endpoint* endpoint, const options& wanted)
-        : descriptors_(wanted.descriptors),
+        : descriptors_(peer_can_be_told(endpoint) ? wanted.descriptors : 0),
           link_(endpoint,
                 {wanted.receiving.message_bytes,
                  wanted.ask_scheduling ? message_slot_asks_scheduling : 0, descriptors_.word()}),
@@ -191,6 +191,15 @@ public:
     }
 
 private:
+    // From others at the socket for descriptors.
+    static bool peer_can_be_told(ipcdoor_endpoint* endpoint) {
+        struct ipcdoor_endpoint_info info {};
+        throw_if(ipcdoor_endpoint_info(endpoint, &info));
+        struct ipcdoor_peer_info peer {};
+        peer.slot = 1 - info.slot;
+        return info.slots == 2 && ipcdoor_peer_info(endpoint, &peer) == 0 && peer.pid > 0;
+    }
+
     // Runs an operation; what it finds wrong with the peer ends the channel for
     // every other thread too.
     template <class Operation>

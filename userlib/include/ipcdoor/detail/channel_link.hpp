@@ -110,7 +110,7 @@ public:
         struct ipcdoor_peer_info known {};
         known.slot = peer_;
         throw_if(ipcdoor_peer_info(endpoint_, &known));
-        return {known.pid, known.uid};
+        return {known.pid};
     }
     counters& stats() noexcept { return stats_; }
     const counters& stats() const noexcept { return stats_; }

@@ -145,10 +145,11 @@ public:
         calls_.emplace(call->id, call);
         return call;
     }
-    // Nobody wants the reply any more.
-    void forget_call(const async_call& call) {
+    // Nobody wants the reply any more, nor what follows it.
+    void forget_call(async_call& call) {
         const std::lock_guard lock(mutex_);
         calls_.erase(call.id);
+        call.then = nullptr;
     }
     // Does `then` when the call is done. False: it is done already, and nothing will be.
     bool when_done(async_call& call, std::function<void()> then) {
@@ -209,6 +210,8 @@ public:
                 continue;
             }
             if (!block) {
+                // What nobody takes now must not keep the descriptor readable.
+                if (!leading_ && link_.wait(polled_vectors, 0) == -EPIPE) link_.note_death();
                 polled_ = me.polls = true;
                 return false;
             }
@@ -241,6 +244,12 @@ public:
         } catch (const error&) {
             return message_max_lanes;  // whoever receives finds out
         }
+    }
+
+    // Takes rings for records that nobody here waits for: they are found without.
+    void take_rings() {
+        const std::lock_guard lock(mutex_);
+        if (!leading_ && link_.wait(vector_bit(data_vector), 0) == -EPIPE) link_.note_death();
     }
 
     // Gives a record back that was read in place.
@@ -323,7 +332,8 @@ private:
     }
 
     bool inbox_has_room(std::size_t bytes, std::size_t descriptors) const noexcept {
-        return inbox_count_ == 0 ||
+        // A dead peer adds no more than its rings hold.
+        return inbox_count_ == 0 || link_.dead() ||
                inbox_bytes_ + inbox_cost(bytes, descriptors) <= limits_.inbox_bytes;
     }
 
@@ -575,9 +585,10 @@ private:
         from.whole.request_ = from.type == record_type::request ? from.id : 0;
         from.whole.priority_ = on_lane;
         if (from.type == record_type::reply) {
-            deliver_reply(from.id, [&](message& to) { std::swap(to, from.whole); });
+            deliver_reply(from.id, [&](message& to) { to = std::exchange(from.whole, {}); });
+            from.whole = {};  // nobody may have wanted it
         } else if (me.id == 0) {
-            std::swap(*me.into, from.whole);
+            *me.into = std::exchange(from.whole, {});
             me.done = true;
         } else {
             add_to_inbox(on_lane, std::exchange(from.whole, {}));
@@ -649,11 +660,16 @@ private:
         from.extras.reset();
     }
 
-    // Whose continuation throws, ends the program: there is nobody here to tell.
-    static void follow_up(const std::vector<std::shared_ptr<async_call>>& completed) noexcept {
+    // Whose continuation throws, ends the program: there is nobody here to tell. One may
+    // end what another one belongs to, which is forgotten then.
+    void follow_up(const std::vector<std::shared_ptr<async_call>>& completed) noexcept {
         for (const auto& call : completed) {
-            call->then();
-            call->then = nullptr;
+            std::function<void()> then;
+            {
+                const std::lock_guard lock(mutex_);
+                then.swap(call->then);
+            }
+            if (then) then();
         }
     }
 

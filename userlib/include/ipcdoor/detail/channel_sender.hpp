@@ -79,7 +79,8 @@ public:
     // The longest message of a lane that takes one record: what can be loaned, and
     // sent without blocking.
     std::size_t max_record_bytes(unsigned lane) const noexcept {
-        return ring_max_payload(link_.geometry().capacity[lane]) - record_id_bytes;
+        return ring_max_payload(link_.geometry().capacity[lane]) - record_id_bytes -
+               sizeof(record_extras);
     }
 
     void check_lane(unsigned priority) const {
@@ -175,7 +176,11 @@ public:
         if (!any_stale_.exchange(false, std::memory_order_relaxed)) return;
         for (unsigned i = 0; i < link_.geometry().lanes; ++i) {
             const std::lock_guard lock(lanes_[i].mutex);
-            if (lanes_[i].busy || lanes_[i].polled) continue;
+            if (lanes_[i].polled) continue;
+            if (lanes_[i].busy) {
+                any_stale_.store(true, std::memory_order_relaxed);
+                continue;
+            }
             lanes_[i].ring->disarm();
             note(link_.wait(vector_bit(space_vector(i)), 0));
         }
@@ -279,9 +284,9 @@ private:
         return made;
     }
 
-    // In one record, which has room for the id alone beside the longest message.
+    // In one record.
     bool is_whole(const envelope& what, std::size_t bytes) const noexcept {
-        return bytes + (what.has_extras ? sizeof(record_extras) : 0) <= max_record_bytes(what.lane);
+        return bytes <= max_record_bytes(what.lane);
     }
 
     static void write_prefix(std::byte* to, const envelope& what, const record_extras& extras) {
@@ -360,6 +365,19 @@ private:
         } while (!bytes.empty());
     }
 
+    bool try_give(unsigned lane, std::uint64_t socket_word, const peer_identity& peer,
+                  std::span<const int> fds, std::uint64_t& token) {
+        try {
+            return descriptors_.give(lane, socket_word, peer, fds, token);
+        } catch (const error& wrong) {
+            if (wrong.error_number() != ENOTCONN) throw;
+            // The dead do not listen.
+            link_.ring_for_data();
+            if (link_.dead()) link_.throw_dead();
+            throw;
+        }
+    }
+
     // Sends descriptors ahead of their record. The lane is this thread's, the room for the
     // record is reserved.
     void give(unsigned lane, std::span<const int> fds, std::uint64_t& token,
@@ -371,8 +389,7 @@ private:
         };
         const unlocked others_may_queue(lock);
         const peer_identity peer = link_.peer_process();
-        while (
-            !descriptors_.give(lane, link_.peer_greeting().descriptor_socket, peer, fds, token)) {
+        while (!try_give(lane, link_.peer_greeting().descriptor_socket, peer, fds, token)) {
             link_.check_failed();
             // Who has strangers in its queue is told to look there.
             if (descriptors_.fd(lane) < 0) link_.ring_for_data();

@@ -53,16 +53,16 @@ struct descriptor_address {
     std::uint64_t word() const noexcept { return number | most << 32; }
 };
 
-// Who is at the other end of a connection, as the doorbell's driver captured it.
+// The process at the other end of a connection, as the doorbell's driver captured it. Its
+// user may change. Outside of this PID namespace all are 0, and nobody can be told.
 struct peer_identity {
     pid_t pid;
-    uid_t uid;
 
     bool is_at(int socket) const noexcept {
         struct ucred other {};
         socklen_t length = sizeof other;
-        return ::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &other, &length) == 0 &&
-               other.pid == pid && other.uid == uid;
+        return pid > 0 && ::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &other, &length) == 0 &&
+               other.pid == pid;
     }
 };
 
@@ -204,19 +204,27 @@ public:
     // found no room among this process's open files.
     std::vector<owned_fd> take(unsigned lane, std::uint64_t token, std::size_t count,
                                const peer_identity& peer) {
-        if (!lanes_[lane]) admit(peer);
-        if (!lanes_[lane]) ring_violation("descriptors that were never sent");
+        for (int refusal = EAGAIN; !lanes_[lane];) {
+            // Strangers may come before the peer.
+            refusal = admit(peer);
+            if (refusal == 0 || lanes_[lane]) continue;
+            if (refusal != EAGAIN) throw_descriptor_error("accept", refusal);
+            ring_violation("descriptors that were never sent");
+        }
         return receive(lanes_[lane].get(), token, count);
     }
 
-    // Lets the peer in, and sends strangers away, who may fill the queue.
-    void admit(const peer_identity& peer) {
-        if (!names_) return;
-        for (;;) {
+    // Lets the peer in, and sends strangers away, who may fill the queue. 0: there may be
+    // more; else the errno value that accept4() failed with, EAGAIN where nobody waits.
+    int admit(const peer_identity& peer) {
+        if (!names_) return EAGAIN;
+        int refusal = 0;
+        // Others wait for this thread.
+        for (int i = 0; i < 64 && refusal == 0; ++i) {
             owned_fd came(::accept4(names_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
             if (!came) {
-                if (errno == EINTR || errno == ECONNABORTED) continue;
-                break;
+                if (errno != EINTR && errno != ECONNABORTED) refusal = errno;
+                continue;
             }
             if (peer.is_at(came.get()) && nameless_.size() < message_max_lanes)
                 nameless_.push_back(std::move(came));
@@ -231,6 +239,7 @@ public:
                 came.reset();
         }
         std::erase_if(nameless_, [](const owned_fd& came) { return !came; });
+        return refusal;
     }
 
     void close_all() noexcept {
@@ -250,11 +259,12 @@ private:
         packet.msg_iovlen = 1;
         packet.msg_control = control.data();
         packet.msg_controllen = control.size();
+        std::vector<owned_fd> taken;
+        taken.reserve(max_descriptors_of_message);
         ssize_t got;
         do {
             got = ::recvmsg(socket, &packet, MSG_CMSG_CLOEXEC);
         } while (got < 0 && errno == EINTR);
-        std::vector<owned_fd> taken;
         for (cmsghdr* header = CMSG_FIRSTHDR(&packet); got >= 0 && header != nullptr;
              header = CMSG_NXTHDR(&packet, header)) {
             if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
