@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Remote calls: types, errors, deadlines, cancelling, pools, and servers that die.
+#include <poll.h>
+
 #include <atomic>
 #include <cerrno>
 #include <chrono>
@@ -436,4 +438,32 @@ TEST_CASE("a server that dies fails its calls at once, and can come back", "[rpc
     CHECK(again.call<std::int32_t>("pid") == process->pid());
     process->kill();
     CHECK(process->wait().signaled(9));
+}
+
+TEST_CASE("an event loop has its turn, however much a peer sends", "[rpc]") {
+    door at = test_door();
+    const std::string name = unique_name();
+    mailbox_options options;
+    options.source = source();
+    rpc::server served(at, name, options);
+    std::atomic<int> calls{0};
+    served.bind("count", [&] { ++calls; });
+    std::optional<rpc::client> client;
+    std::thread connecting([&] { client.emplace(at, name, soon); });
+    while (served.clients().senders() == 0) {
+        served.poll();
+        std::this_thread::sleep_for(1ms);
+    }
+    connecting.join();
+    std::vector<rpc::pending<void>> all;
+    for (int i = 0; i < 3 * rpc::at_a_time / 2; ++i) all.push_back(client->start<void>("count"));
+    served.poll();
+    CHECK(calls <= rpc::at_a_time);
+    // The rest is announced.
+    while (calls < 3 * rpc::at_a_time / 2) {
+        pollfd wanted{served.fd(), POLLIN, 0};
+        REQUIRE(::poll(&wanted, 1, 60'000) == 1);
+        served.poll();
+    }
+    for (rpc::pending<void>& one : all) one.get(soon);
 }

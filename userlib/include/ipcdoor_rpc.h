@@ -245,8 +245,9 @@ int ipcdoor_rpc_serve(ipcdoor_rpc_server *server);
 int ipcdoor_rpc_serve_one(ipcdoor_rpc_server *server, uint64_t deadline_ns);
 
 /*
- * Serves what there is now, without waiting for more. -ECANCELED it was stopped. For event
- * loops: the descriptor, which stays the server's, is readable when there is more.
+ * Serves what there is now, at most 64 calls, without waiting for more. -ECANCELED it was
+ * stopped. For event loops: the descriptor, which stays the server's, is readable when
+ * there is more.
  */
 int ipcdoor_rpc_server_poll(ipcdoor_rpc_server *server);
 int ipcdoor_rpc_server_fd(ipcdoor_rpc_server *server);

@@ -163,6 +163,12 @@ public:
     // Readable while there may be something to receive. Stays the mailbox's.
     int fd() const noexcept { return epoll_.get(); }
 
+    // Makes fd() readable once more, for an event loop that leaves something for later.
+    void remind() {
+        const std::lock_guard lock(mutex_);
+        wake_leader();
+    }
+
     // Sends everybody away who receives, now and later. From any thread.
     void close() {
         const std::lock_guard lock(mutex_);

@@ -540,6 +540,9 @@ public:
     // For poll and epoll, see above. Stays the channel's.
     int fd() const { return endpoint_->fd(); }
 
+    // Makes fd() readable once more, for an event loop that leaves something for later.
+    void remind() { core_->link().ring_own(detail::data_vector); }
+
     // Who the peer is, as the kernel captured it.
     struct ipcdoor_peer_info peer() const {
         return endpoint_->peer_info(1 - endpoint_->slot());

@@ -104,6 +104,9 @@ struct cancel_message {
     std::uint64_t id;
 };
 
+// Of what a peer may send without a pause, before an event loop has its turn.
+inline constexpr int at_a_time = 64;
+
 // ---- server -----------------------------------------------------------------
 
 // What a handler may ask about its call.
@@ -176,11 +179,16 @@ public:
         delivery got;
         return serve_one(got, until);
     }
-    // What there is to do now, for event loops; fd() is readable when there is more.
+    // What there is to do now, for event loops, but not without end: fd() is readable when
+    // there is more.
     void poll() {
         delivery got;
         try {
-            while (box_.try_receive(got)) handle(got);
+            for (int i = 0; i < at_a_time; ++i) {
+                if (!box_.try_receive(got)) return;
+                handle(got);
+            }
+            box_.remind();
         } catch (const error& wrong) {
             if (wrong.error_number() != ECANCELED) throw;  // stopped
         }
@@ -645,8 +653,9 @@ public:
     // becomes readable when there are more; so also once after starting a call.
     void poll() {
         message none;
-        while (end_.try_receive(none)) {
-        }
+        for (int i = 0; i < at_a_time; ++i)
+            if (!end_.try_receive(none)) return;
+        end_.remind();
     }
     channel& end() noexcept { return end_; }
 
