@@ -216,7 +216,7 @@ public:
 
     // The next pulse that is not blocked; blocks while there is none.
     pulse receive(deadline until = {}) {
-        const hand_on next{turn_};
+        const detail::hand_on next{turn_};
         std::unique_lock lock(receive_mutex_);
         for (;;) {
             if (const auto got = take()) return *got;
@@ -315,12 +315,6 @@ private:
         std::uint8_t index;
         std::uint8_t code;
         std::uint8_t priority;
-    };
-
-    // Whoever leaves receive(), in whatever way, wakes another to go on there.
-    struct hand_on {
-        std::condition_variable& turn;
-        ~hand_on() { turn.notify_one(); }
     };
 
     static constexpr bool contains(std::uint64_t set, unsigned code) noexcept {

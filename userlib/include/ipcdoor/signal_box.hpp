@@ -257,16 +257,9 @@ private:
 
     // ---- receiving ----
 
-    // Whoever leaves, in whatever way, wakes another to wait for descriptors: it may have
-    // taken the notice that was meant for that.
-    struct hand_on {
-        std::condition_variable& changed;
-        ~hand_on() { changed.notify_one(); }
-    };
-
     bool next(received_signal& into, std::uint64_t deadline_ns) {
         std::unique_lock lock(mutex_);
-        const hand_on next_one{changed_};
+        const detail::hand_on next_one{changed_};
         for (bool looked = false;;) {
             if (closed_) detail::throw_error(ECANCELED, "signal_box: it was closed");
             // Those who have something are found out by looking, also while there are others.
@@ -307,7 +300,8 @@ private:
             full_ && retry_ns_ != 0 ? std::min(deadline_ns, retry_ns_) : deadline_ns;
         lock.unlock();
         epoll_event events[64];
-        const int ready = ::epoll_wait(epoll_.get(), events, 64, timeout_ms(until_ns));
+        const int ready =
+            ::epoll_wait(epoll_.get(), events, 64, detail::epoll_timeout_ms(until_ns));
         const int error_number = errno;
         lock.lock();
         leading_ = false;
@@ -324,15 +318,6 @@ private:
                 enqueue(tag);
         }
         if (newcomers) admit();
-    }
-
-    static int timeout_ms(std::uint64_t deadline_ns) noexcept {
-        if (deadline_ns == IPCDOOR_NO_DEADLINE) return -1;
-        const std::uint64_t now = ipcdoor_now_ns();
-        if (deadline_ns <= now) return 0;
-        // Rounded up: waiting ends not before its time.
-        const std::uint64_t ms = (deadline_ns - now + 999'999) / 1'000'000;
-        return static_cast<int>(std::min<std::uint64_t>(ms, std::numeric_limits<int>::max()));
     }
 
     void enqueue(std::uint64_t id) {

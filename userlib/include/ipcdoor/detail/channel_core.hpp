@@ -37,7 +37,8 @@ public:
 
     // `endpoint` is one of a connection's two and outlives this.
     channel_core(ipcdoor_endpoint* endpoint, const options& wanted)
-        : descriptors_(peer_can_be_told(endpoint) ? wanted.descriptors : 0),
+        : descriptors_(wanted.descriptors != 0 && peer_can_be_told(endpoint) ? wanted.descriptors
+                                                                             : 0),
           link_(endpoint,
                 {wanted.receiving.message_bytes,
                  wanted.ask_scheduling ? message_slot_asks_scheduling : 0, descriptors_.word()}),

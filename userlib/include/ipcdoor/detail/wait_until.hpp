@@ -8,6 +8,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <limits>
 #include <mutex>
 
 #include <ipcdoor.h>
@@ -26,6 +27,22 @@ inline bool wait_until(std::condition_variable& changed, std::unique_lock<std::m
     const std::chrono::steady_clock::time_point at{
         std::chrono::nanoseconds(static_cast<std::int64_t>(std::min(deadline_ns, limit)))};
     return changed.wait_until(lock, at) == std::cv_status::no_timeout;
+}
+
+// Whoever leaves, in whatever way, wakes another one of those that wait: it may have taken
+// the notice that was meant for that.
+struct hand_on {
+    std::condition_variable& turn;
+    ~hand_on() { turn.notify_one(); }
+};
+
+// What epoll_wait() wants; rounded up: waiting ends not before its time.
+inline int epoll_timeout_ms(std::uint64_t deadline_ns) noexcept {
+    if (deadline_ns == IPCDOOR_NO_DEADLINE) return -1;
+    const std::uint64_t now = ipcdoor_now_ns();
+    if (deadline_ns <= now) return 0;
+    const std::uint64_t ms = (deadline_ns - now + 999'999) / 1'000'000;
+    return static_cast<int>(std::min<std::uint64_t>(ms, std::numeric_limits<int>::max()));
 }
 
 }  // namespace ipcdoor::detail
