@@ -12,12 +12,15 @@
 #include <ipcdoor/iostream.hpp>
 #include <ipcdoor/listener.hpp>
 #include <ipcdoor/mailbox.hpp>
+#include <ipcdoor/memory.hpp>
 #include <ipcdoor/message.hpp>
 #include <ipcdoor/pipe.hpp>
 #include <ipcdoor/ring.hpp>
+#include <ipcdoor/publish.hpp>
 #include <ipcdoor/rpc.hpp>
 #include <ipcdoor/signal.hpp>
 #include <ipcdoor/signal_box.hpp>
 #include <ipcdoor/stream.hpp>
+#include <ipcdoor/subscribe.hpp>
 
 #endif  // IPCDOOR_IPCDOOR_HPP

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: MIT
+// Memory of one writer: nobody else can write it, shrink it, or take its pages away.
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include <ipcdoor/memory.hpp>
+
+#include "support/catch.hpp"
+#include "support/process.hpp"
+
+using namespace ipcdoor;
+
+namespace {
+
+owned_fd duplicate(int fd) { return owned_fd(::fcntl(fd, F_DUPFD_CLOEXEC, 0)); }
+
+int error_of_view(owned_fd fd, std::size_t bytes) {
+    try {
+        const memory_view view(std::move(fd), bytes);
+        return 0;
+    } catch (const error& wrong) {
+        return wrong.error_number();
+    }
+}
+
+}  // namespace
+
+TEST_CASE("a reader sees what the writer writes", "[memory]") {
+    const memory mine({.bytes = 5000});
+    const std::size_t bytes = mine.bytes().size();
+    CHECK(bytes == 8192);
+    std::memset(mine.bytes().data(), 0x5a, bytes);
+    const memory_view theirs(duplicate(mine.fd()), bytes);
+    REQUIRE(theirs.bytes().size() == bytes);
+    CHECK(theirs.bytes()[bytes - 1] == std::byte{0x5a});
+    mine.bytes()[17] = std::byte{1};
+    CHECK(theirs.bytes()[17] == std::byte{1});
+}
+
+TEST_CASE("nobody gets to write another's memory", "[memory]") {
+    const memory mine({.bytes = 4096});
+    char byte = 'x';
+    CHECK(::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, mine.fd(), 0) == MAP_FAILED);
+    CHECK(errno == EPERM);
+    CHECK(::pwrite(mine.fd(), &byte, 1, 0) == -1);
+    CHECK(errno == EPERM);
+    CHECK(::ftruncate(mine.fd(), 0) == -1);
+    CHECK(errno == EPERM);
+    CHECK(::ftruncate(mine.fd(), 1 << 20) == -1);
+    CHECK(errno == EPERM);
+    CHECK(::fallocate(mine.fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096) == -1);
+    CHECK(errno == EPERM);
+    CHECK(::fcntl(mine.fd(), F_ADD_SEALS, F_SEAL_WRITE) == -1);
+    CHECK(errno == EPERM);
+
+    // Opened anew, by the way that any process of this user has.
+    const std::string path = "/proc/self/fd/" + std::to_string(mine.fd());
+    const owned_fd again(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+    REQUIRE(again);
+    CHECK(::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, again.get(), 0) == MAP_FAILED);
+    CHECK(errno == EPERM);
+
+    const memory_view theirs(duplicate(mine.fd()), 4096);
+    void* const pages = const_cast<std::byte*>(theirs.bytes().data());
+    CHECK(::mprotect(pages, 4096, PROT_READ | PROT_WRITE) == -1);
+    CHECK(errno == EACCES);
+}
+
+TEST_CASE("what could harm its reader is not mapped", "[memory]") {
+    const memory mine({.bytes = 4096});
+    CHECK(error_of_view(duplicate(mine.fd()), 4096) == 0);
+    CHECK(error_of_view(duplicate(mine.fd()), 8192) == EPROTO);
+    CHECK(error_of_view(duplicate(mine.fd()), 0) == EPROTO);
+
+    owned_fd unsealed(::memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    REQUIRE(::ftruncate(unsealed.get(), 4096) == 0);
+    REQUIRE(::fallocate(unsealed.get(), 0, 0, 4096) == 0);
+    CHECK(error_of_view(duplicate(unsealed.get()), 4096) == EPROTO);
+    REQUIRE(::fcntl(unsealed.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) == 0);
+    CHECK(error_of_view(duplicate(unsealed.get()), 4096) == EPROTO);
+    REQUIRE(::fcntl(unsealed.get(), F_ADD_SEALS, detail::seal_future_write) == 0);
+    CHECK(error_of_view(duplicate(unsealed.get()), 4096) == 0);
+
+    owned_fd empty(::memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    REQUIRE(::ftruncate(empty.get(), 4096) == 0);
+    REQUIRE(::fcntl(empty.get(), F_ADD_SEALS,
+                    F_SEAL_SHRINK | F_SEAL_GROW | detail::seal_future_write) == 0);
+    CHECK(error_of_view(std::move(empty), 4096) == EPROTO);
+
+    int ends[2];
+    REQUIRE(::pipe(ends) == 0);
+    const owned_fd other_end(ends[1]);
+    CHECK(error_of_view(owned_fd(ends[0]), 4096) == EPROTO);
+    CHECK(error_of_view(owned_fd(), 4096) == EBADF);
+}
+
+TEST_CASE("memory of impossible sizes and places is refused", "[memory]") {
+    const auto refused = [](const memory_options& wanted) {
+        try {
+            const memory made(wanted);
+            return 0;
+        } catch (const error& wrong) {
+            return wrong.error_number();
+        }
+    };
+    CHECK(refused({}) == EINVAL);
+    CHECK(refused({.bytes = ~std::size_t{0}}) == EINVAL);
+    CHECK(refused({.bytes = 4096, .numa_node = 5000}) == EINVAL);
+    // Before anything was allocated: the system would rather end programs than say no.
+    CHECK(refused({.bytes = std::size_t{1} << 45}) == ENOMEM);
+}
+
+TEST_CASE("a forked child has no copy of it", "[memory]") {
+    memory mine({.bytes = 4096});
+    const memory_view theirs(duplicate(mine.fd()), 4096);
+    const std::size_t before = test::open_fd_count();
+    test::child copy([&] {
+        // Something else takes the place; the copy's end must not unmap it.
+        void* const at = ::mmap(mine.bytes().data(), 4096, PROT_READ | PROT_WRITE,
+                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+        EXPECT_CHILD(at == mine.bytes().data());
+        { const memory gone = std::move(mine); }
+        *static_cast<volatile char*>(at) = 1;
+        return 0;
+    });
+    CHECK(copy.wait().exited(0));
+    mine.bytes()[0] = std::byte{9};
+    CHECK(theirs.bytes()[0] == std::byte{9});
+    CHECK(test::open_fd_count() == before);
+}
