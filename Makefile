@@ -90,7 +90,7 @@ test: ## run all tests: natively, under sanitizers, and in guests
 	@tools/setup
 	@echo "building: plain, asan, tsan"
 	$(SUBMAKE) all
-	$(SUBMAKE) VARIANT=asan $(BUILD)/asan/tests/unit $(BUILD)/asan/tests/corpus $(BUILD)/asan/tests/lib
+	$(SUBMAKE) VARIANT=asan $(BUILD)/asan/tests/unit $(BUILD)/asan/tests/corpus $(BUILD)/asan/tests/lib $(BUILD)/asan/tests/crash
 	$(SUBMAKE) VARIANT=tsan $(BUILD)/tsan/tests/unit $(BUILD)/tsan/tests/corpus $(BUILD)/tsan/tests/lib
 	@tests/run $(if $(K),--kernel $(K)) $(TESTS)
 

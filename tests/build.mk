@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Builds the test programs of one VARIANT:
 #   $(V)/tests/{unit,uapi,lib}   Catch2 binaries from tests/<suite>/*.cpp
+#   $(V)/tests/crash             the same from tests/lib/crash, with IPCDOOR_STEPS
 #   $(V)/tests/stress/<name>     one program per tests/stress/<name>.cpp
 #   $(V)/tests/system/<name>     one program per tests/system/src/<name>.cpp
 # A suite without sources is a binary without test cases.
@@ -29,11 +30,16 @@ TESTS_OBJS_uapi := $(patsubst %.cpp,$(V)/obj/%.o,$(sort $(wildcard tests/uapi/*.
 TESTS_OBJS_lib := $(patsubst %.cpp,$(V)/obj/%.o,$(sort $(wildcard tests/lib/*.cpp)))
 TESTS_LIBS_unit := $(IRQBENCH_TESTABLE_LIBS)
 
+# Inline functions with steps must have them in all of a program, so lib_support.cpp is
+# compiled once more. What this takes of libipcdoor.a is the C interface, which has none.
+TESTS_OBJS_crash := $(patsubst %.cpp,$(V)/obj/steps/%.o,$(sort $(wildcard tests/lib/crash/*.cpp)) \
+	tests/lib/lib_support.cpp)
+
 TESTS_STRESS_SRCS := $(sort $(wildcard tests/stress/*.cpp))
 TESTS_SYSTEM_SRCS := $(sort $(wildcard tests/system/src/*.cpp))
 TESTS_STRESS := $(patsubst tests/stress/%.cpp,$(V)/tests/stress/%,$(TESTS_STRESS_SRCS))
 TESTS_SYSTEM := $(patsubst tests/system/src/%.cpp,$(V)/tests/system/%,$(TESTS_SYSTEM_SRCS))
-TESTS_PROGRAMS := $(addprefix $(V)/tests/,$(TESTS_SUITES)) $(TESTS_STRESS) $(TESTS_SYSTEM)
+TESTS_PROGRAMS := $(addprefix $(V)/tests/,$(TESTS_SUITES) crash) $(TESTS_STRESS) $(TESTS_SYSTEM)
 
 TESTS_OBJS := $(TESTS_SUPPORT_OBJS) \
 	$(filter $(V)/obj/tests/%,$(foreach s,$(TESTS_SUITES),$(TESTS_OBJS_$(s)))) \
@@ -46,12 +52,17 @@ $(TESTS_OBJS): $(V)/obj/%.o: %.cpp
 	@mkdir -p $(@D)
 	$(TESTS_COMPILE)
 
+$(TESTS_OBJS_crash): TESTS_CPPFLAGS += -DIPCDOOR_STEPS
+$(TESTS_OBJS_crash): $(V)/obj/steps/%.o: %.cpp
+	@mkdir -p $(@D)
+	$(TESTS_COMPILE)
+
 define TESTS_SUITE_RULE
 $(V)/tests/$(1): $(TESTS_OBJS_$(1)) $(TESTS_SUPPORT_OBJS) $(TESTS_LIB)
 	@mkdir -p $$(@D)
 	$$(TESTS_LINK) $(TESTS_LIBS_$(1)) $(TESTS_CATCH_LIBS)
 endef
-$(foreach s,$(TESTS_SUITES),$(eval $(call TESTS_SUITE_RULE,$(s))))
+$(foreach s,$(TESTS_SUITES) crash,$(eval $(call TESTS_SUITE_RULE,$(s))))
 
 $(TESTS_STRESS): $(V)/tests/stress/%: $(V)/obj/tests/stress/%.o $(TESTS_HELPER_OBJS) $(TESTS_LIB)
 	@mkdir -p $(@D)
@@ -63,7 +74,7 @@ $(TESTS_SYSTEM): $(V)/tests/system/%: $(V)/obj/tests/system/src/%.o $(V)/obj/tes
 	@mkdir -p $(@D)
 	$(TESTS_LINK)
 
--include $(TESTS_OBJS:.o=.d)
+-include $(TESTS_OBJS:.o=.d) $(TESTS_OBJS_crash:.o=.d)
 
 .PHONY: test-matrix test-debug
 test-matrix: tests ## the guest suites on every packaged kernel (K=… for some)
