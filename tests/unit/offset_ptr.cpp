@@ -60,6 +60,11 @@ TEST_CASE("an offset_ptr points where it was set to, also to itself and its neig
     }
     pointer = nullptr;
     CHECK(pointer.get() == nullptr);
+    pointer = bytes;
+    pointer = 0;
+    CHECK(pointer == nullptr);
+    const offset_ptr<char> zero = 0;
+    CHECK(zero == nullptr);
 }
 
 TEST_CASE("zero bits are a null pointer, and null stays null in copies", "[offset_ptr]") {

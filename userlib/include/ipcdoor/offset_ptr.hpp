@@ -49,7 +49,7 @@ public:
     using rebind = offset_ptr<U>;
 
     constexpr offset_ptr() noexcept = default;
-    constexpr offset_ptr(std::nullptr_t) noexcept {}
+    // Also from nullptr, and from 0, which some containers say.
     offset_ptr(T* to) noexcept { set(to); }
     offset_ptr(const offset_ptr& other) noexcept { set(other.get()); }
     template <class U>
@@ -63,10 +63,6 @@ public:
 
     offset_ptr& operator=(const offset_ptr& other) noexcept {
         set(other.get());
-        return *this;
-    }
-    offset_ptr& operator=(std::nullptr_t) noexcept {
-        biased_ = 0;
         return *this;
     }
     offset_ptr& operator=(T* to) noexcept {
