@@ -71,6 +71,19 @@ says "./rpc_c serve" 5 ./rpc 2 3
 says "./rpc serve" 5 ./rpc_c 2 3
 says "./rpc_flatbuffers serve" "2 x tea: 7" ./rpc_flatbuffers tea 2 3.5
 
+says "./latest write" "a newer one
+a newer one
+a newer one" ./latest 3
+
+./heap keep & keeper=$!
+until_says "one" ./heap one
+until_says "two
+one" ./heap two
+until_says "two
+one" ./heap
+kill "$keeper"
+wait "$keeper" || true
+
 for server in ./message ./async_epoll ./async_asio ./async_io_uring ./async_sd_event; do
     "$server" & pid=$!
     until_says "you said: hello" ./message hello

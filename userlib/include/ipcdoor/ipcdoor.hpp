@@ -9,18 +9,22 @@
 #include <ipcdoor/door.hpp>
 #include <ipcdoor/endpoint.hpp>
 #include <ipcdoor/error.hpp>
+#include <ipcdoor/heap.hpp>
 #include <ipcdoor/iostream.hpp>
+#include <ipcdoor/latest.hpp>
 #include <ipcdoor/listener.hpp>
 #include <ipcdoor/mailbox.hpp>
 #include <ipcdoor/memory.hpp>
 #include <ipcdoor/message.hpp>
+#include <ipcdoor/offset_ptr.hpp>
 #include <ipcdoor/pipe.hpp>
-#include <ipcdoor/ring.hpp>
 #include <ipcdoor/publish.hpp>
+#include <ipcdoor/ring.hpp>
 #include <ipcdoor/rpc.hpp>
 #include <ipcdoor/signal.hpp>
 #include <ipcdoor/signal_box.hpp>
 #include <ipcdoor/stream.hpp>
 #include <ipcdoor/subscribe.hpp>
+#include <ipcdoor/type_hash.hpp>
 
 #endif  // IPCDOOR_IPCDOOR_HPP
