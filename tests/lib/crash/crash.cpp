@@ -8,7 +8,10 @@
 
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <fstream>
+#include <optional>
 #include <stdexcept>
 #include <system_error>
 
@@ -22,11 +25,14 @@ namespace {
 // Of this process, where it is a victim.
 std::atomic<unsigned> steps_left{0};  // 0: it is none
 int news = -1;
+int leave = -1;
 
-[[noreturn]] void stand_still(const char* name) noexcept {
+// Until it is killed or given leave.
+void stand_still(const char* name) noexcept {
     const std::size_t bytes = std::strlen(name) + 1;
     if (::write(news, name, bytes) != static_cast<ssize_t>(bytes)) ::_exit(97);
-    for (;;) ::pause();
+    char given = 0;
+    if (::read(leave, &given, 1) != 1) ::_exit(97);
 }
 
 }  // namespace
@@ -43,8 +49,8 @@ namespace {
 // More than this, and the operation does not end.
 constexpr unsigned most_steps = 10'000;
 
-struct news_pipe {
-    news_pipe() {
+struct pipe_ends {
+    pipe_ends() {
         int ends[2];
         if (::pipe2(ends, O_CLOEXEC) != 0)
             throw std::system_error(errno, std::generic_category(), "pipe2");
@@ -55,25 +61,54 @@ struct news_pipe {
     unique_fd out;
 };
 
-// The label at which the victim stands, "" once it has ended.
-std::string await_news(int from) {
-    std::string label;
-    for (;;) {
-        pollfd waiter{from, POLLIN, 0};
-        const int ready = ::poll(&waiter, 1, static_cast<int>(partner_deadline.count()));
-        if (ready < 0 && errno == EINTR) continue;
-        if (ready <= 0) throw std::runtime_error("crash: the victim neither stopped nor ended");
-        char text[128];
-        const ssize_t got = ::read(from, text, sizeof text);
-        if (got < 0) throw std::system_error(errno, std::generic_category(), "read");
-        if (got == 0) return "";
-        label.append(text, static_cast<std::size_t>(got));
-        if (label.back() == '\0') {
-            label.pop_back();
-            return label;
+// What the victim says next: that it has entered (""), or the label at which it stands; nothing
+// once it has ended. Calls `if_asleep` when it has slept for a while instead.
+class victim_news {
+public:
+    explicit victim_news(int from) : from_(from) {}
+
+    std::optional<std::string> next(const std::function<void()>& if_asleep = {},
+                                    const child* victim = nullptr) {
+        const auto deadline = std::chrono::steady_clock::now() + partner_deadline;
+        int naps = 0;
+        for (;;) {
+            if (const auto end = text_.find('\0'); end != text_.npos) {
+                const std::string label = text_.substr(0, end);
+                text_.erase(0, end + 1);
+                return label;
+            }
+            pollfd waiter{from_, POLLIN, 0};
+            const int ready = ::poll(&waiter, 1, 50);
+            if (ready < 0 && errno != EINTR)
+                throw std::system_error(errno, std::generic_category(), "poll");
+            if (ready > 0) {
+                char some[256];
+                const ssize_t got = ::read(from_, some, sizeof some);
+                if (got < 0) throw std::system_error(errno, std::generic_category(), "read");
+                if (got == 0) return std::nullopt;
+                text_.append(some, static_cast<std::size_t>(got));
+                continue;
+            }
+            if (std::chrono::steady_clock::now() >= deadline)
+                throw std::runtime_error("crash: the victim neither stopped nor ended");
+            if (!if_asleep) continue;
+            naps = is_asleep(victim->pid()) ? naps + 1 : 0;
+            if (naps == 4) if_asleep();
         }
     }
-}
+
+private:
+    static bool is_asleep(pid_t pid) {
+        std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+        std::string line;
+        std::getline(file, line);
+        const auto name_end = line.rfind(')');
+        return name_end != line.npos && line.compare(name_end, 3, ") S") == 0;
+    }
+
+    int from_;
+    std::string text_;
+};
 
 }  // namespace
 
@@ -82,32 +117,53 @@ std::vector<std::string> crash_at_every_step(const char* name,
     std::vector<std::string> labels;
     for (unsigned number = 1;; ++number) {
         const crash_run run = make();
-        news_pipe pipe;
+        pipe_ends pipe;
+        pipe_ends leave_pipe;
         child victim([&] {
             pipe.out.reset();
             news = pipe.in.get();
+            leave_pipe.in.reset();
+            leave = leave_pipe.out.get();
             run.enter();
+            if (::write(news, "", 1) != 1) return 97;
             steps_left = number;
             run.operate();
             steps_left = 0;
             return 0;
         });
         pipe.in.reset();
-        crash_point at{number, await_news(pipe.out.get()), false};
-        at.killed = !at.label.empty();
+        victim_news told(pipe.out.get());
+        crash_point at{number, {}, false};
+        bool is_told = false;
+        if (told.next()) {
+            // One that waits for something, and has no more steps, is told there.
+            const auto tell = [&] {
+                run.while_stopped(at);
+                is_told = true;
+            };
+            const auto label = told.next(
+                run.goes_on ? std::function<void()>(tell) : std::function<void()>(), &victim);
+            at.label = label.value_or("");
+        }
+        const bool stopped = !at.label.empty();
+        at.killed = stopped && !run.goes_on;
         INFO("case \"" << name << "\", "
-                       << (at.killed ? "killed at step " : "not killed: it has no step ") << number
-                       << (at.killed ? ", " : "") << at.label);
+                       << (at.killed ? "killed at"
+                           : stopped ? "stopped at"
+                                     : "not stopped, since it has no")
+                       << " step " << number << (stopped ? ", " : "") << at.label);
+        if (stopped && run.while_stopped && !is_told) run.while_stopped(at);
         if (at.killed) {
-            if (run.while_stopped) run.while_stopped(at);
             victim.kill(SIGKILL);
             REQUIRE(victim.wait().signaled(SIGKILL));
         } else {
+            if (stopped) REQUIRE(::write(leave_pipe.in.get(), "", 1) == 1);
             REQUIRE(victim.wait().exited());
         }
         run.check(at);
-        if (!at.killed) break;
+        if (!stopped) break;
         labels.push_back(at.label);
+        if (number == run.at_most) break;
         REQUIRE(number < most_steps);
     }
     INFO("case \"" << name << "\" has no IPCDOOR_STEP: is it compiled with IPCDOOR_STEPS?");

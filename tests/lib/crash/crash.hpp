@@ -26,6 +26,11 @@
 // crash_point::killed is false. Steps of enter() do not count, nor do those of processes
 // other than the victim.
 //
+// With `goes_on` the victim is not killed, but goes on once `while_stopped` has returned, and
+// has to come to its end: so something else happens between any two of its steps, as
+// between a look and falling asleep, and a lost wake-up is found with certainty. A victim
+// that has no n-th step and sleeps all the same gets its `while_stopped` there.
+//
 // check() uses Catch2's assertions, which say at which step the victim died. The victim uses
 // EXPECT_CHILD; what it throws is a failure, too.
 #ifndef IPCDOOR_TESTS_LIB_CRASH_CRASH_HPP
@@ -42,8 +47,8 @@ namespace ipcdoor::test {
 // Where the victim ended.
 struct crash_point {
     unsigned number = 0;  // the step, from 1
-    std::string label;    // "operation:step"; empty where it was not killed
-    bool killed = false;  // false: it came to the end of its operation
+    std::string label;    // "operation:step"; empty where it was not stopped
+    bool killed = false;  // false: it came to the end of its operation, perhaps after a stop
 };
 
 template <class World>
@@ -52,6 +57,8 @@ struct crash_case {
     void (*victim)(World&);
     void (*check)(World&, const crash_point&);
     void (*while_stopped)(World&, const crash_point&) = nullptr;
+    bool goes_on = false;
+    unsigned at_most = 0;  // steps, of an operation that has no last one
 };
 
 namespace detail {
@@ -61,14 +68,16 @@ struct crash_run {
     std::function<void()> operate;
     std::function<void(const crash_point&)> while_stopped;
     std::function<void(const crash_point&)> check;
+    bool goes_on = false;
+    unsigned at_most = 0;
 };
-// The labels at which victims were killed, in order. `make` is called for each death.
+// The labels at which victims were stopped, in order. `make` is called for each death.
 std::vector<std::string> crash_at_every_step(const char* name,
                                              const std::function<crash_run()>& make);
 
 }  // namespace detail
 
-// Runs one case; the labels at which victims were killed, in order. Fails where there is none.
+// Runs one case; the labels at which victims were stopped, in order. Fails where there is none.
 template <class World>
 std::vector<std::string> crash_at_every_step(const crash_case<World>& one) {
     return detail::crash_at_every_step(one.name, [&one] {
@@ -80,6 +89,8 @@ std::vector<std::string> crash_at_every_step(const crash_case<World>& one) {
             run.while_stopped = [world, &one](const crash_point& at) {
                 one.while_stopped(*world, at);
             };
+        run.goes_on = one.goes_on;
+        run.at_most = one.at_most;
         run.check = [world, &one](const crash_point& at) { one.check(*world, at); };
         return run;
     });

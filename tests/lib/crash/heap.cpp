@@ -151,8 +151,7 @@ TEST_CASE("a heap survives a death at each step of its making", "[crash][heap]")
     crash_at_every_step(cases);
 }
 
-TEST_CASE("a heap survives a death at each step of allocate, deallocate and share",
-          "[crash][heap]") {
+TEST_CASE("a heap survives a death at each step of allocate and deallocate", "[crash][heap]") {
     // One block more than what is kept: the piece that the victim may free.
     const crash_case<heap_world> cases[] = {
         {"allocate", [](heap_world& world) { (void)world.victims->allocate(130); },
@@ -165,6 +164,12 @@ TEST_CASE("a heap survives a death at each step of allocate, deallocate and shar
              world.victims->deallocate(world.victims->at(*world.victims_piece));
          },
          [](heap_world& world, const crash_point& at) { world.check_whole(0, at.killed ? 1 : 0); }},
+    };
+    crash_at_every_step(cases);
+}
+
+TEST_CASE("a heap survives a death at each step of what has owners", "[crash][heap]") {
+    const crash_case<heap_world> cases[] = {
         {"allocate_owned", [](heap_world& world) { (void)world.victims->allocate_owned(200, 128); },
          [](heap_world& world, const crash_point&) {
              // Nothing of the dead stays, at whatever step it died.
@@ -211,7 +216,7 @@ TEST_CASE("a heap survives a death at each step of growing", "[crash][heap]") {
     crash_at_every_step(cases);
 }
 
-TEST_CASE("a heap survives a death at each step of constructing and destroying", "[crash][heap]") {
+TEST_CASE("a heap survives a death at each step of constructing", "[crash][heap]") {
     const crash_case<heap_world> cases[] = {
         {"find_or_construct",
          [](heap_world& world) {
@@ -238,6 +243,12 @@ TEST_CASE("a heap survives a death at each step of constructing and destroying",
              CHECK((there || at.killed));
              world.check_whole(there ? 3 : 1, there ? 3 : 1);
          }},
+    };
+    crash_at_every_step(cases);
+}
+
+TEST_CASE("a heap survives a death at each step of destroying", "[crash][heap]") {
+    const crash_case<heap_world> cases[] = {
         {"destroy",
          [](heap_world& world) {
              (void)world.victims->find_or_construct<holder_of_memory>("object", *world.victims);

@@ -1,10 +1,17 @@
 // SPDX-License-Identifier: MIT
-// Latest values whose writer dies at any step: the value before, or the new one, whole.
+// Latest values whose writer dies at any step: the value before, or the new one, whole. And
+// sleep, from every step to every step.
+#include <unistd.h>
+
 #include <array>
+#include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <stdexcept>
 #include <string>
+#include <thread>
 
 #include <ipcdoor/latest.hpp>
 
@@ -56,11 +63,31 @@ struct latest_world {
         }
     }
 
+    // A thread that waits for the sixth value, asleep or done when this returns.
+    void start_reader() {
+        waiting = std::thread([this] {
+            tid = static_cast<int>(::gettid());
+            // Nothing but a ring ends it before the test's own deadline.
+            const auto got = in->wait_newer(5, std::chrono::hours(1));
+            CHECK_IN_THREAD(got && got->value == of(6));
+            done = true;
+        });
+        while (tid == 0) std::this_thread::yield();
+        try {
+            wait_thread_asleep(::getpid(), tid);
+        } catch (const std::runtime_error&) {
+            while (!done) std::this_thread::yield();  // it has ended meanwhile
+        }
+    }
+
     std::string name;
     door at;
     std::optional<latest_reader<sample>> in;
     std::optional<door> victims_door;
     std::optional<latest_writer<sample>> out;
+    std::thread waiting;
+    std::atomic<int> tid{0};
+    std::atomic<bool> done{false};
 };
 
 // Where there is a reader, but no cell yet.
@@ -111,6 +138,17 @@ TEST_CASE("a latest value survives a death at each step of a write", "[crash][la
     crash_at_every_step(cases);
 }
 
+TEST_CASE("a reader that falls asleep at any step of a write is woken", "[crash][latest]") {
+    const crash_case<latest_world> cases[] = {
+        {"write, slept for", [](latest_world& world) { world.out->write(of(6)); },
+         [](latest_world& world, const crash_point&) {
+             if (world.waiting.joinable()) world.waiting.join();
+             CHECK(world.in->read().value == of(6));
+         },
+         [](latest_world& world, const crash_point&) { world.start_reader(); }, true}};
+    crash_at_every_step(cases);
+}
+
 TEST_CASE("a cell survives a death at each step of its making", "[crash][latest]") {
     const crash_case<bare_world> cases[] = {
         {"create",
@@ -126,4 +164,78 @@ TEST_CASE("a cell survives a death at each step of its making", "[crash][latest]
          }},
     };
     crash_at_every_step(cases);
+}
+
+namespace {
+
+// A reader that waits, of a writer that lives in the test's own process.
+struct waiting_world {
+    waiting_world() : name(unique_name()), at(test_door()), out(at, name, options()) {
+        out.write(of(1));
+    }
+    void enter() {
+        victims_door.emplace(test_door());
+        in.emplace(*victims_door, name);
+        // Until the writer knows it.
+        *entered = 1;
+        while (*entered != 2) std::this_thread::yield();
+    }
+    // Tells the victim to begin when the writer knows it, or at once.
+    void introduce() {
+        introducing = std::thread([this] {
+            while (*entered != 1) std::this_thread::yield();
+            std::this_thread::sleep_for(std::chrono::milliseconds(11));
+            out.write(of(2));
+            *entered = 2;
+        });
+    }
+    ~waiting_world() { introducing.join(); }
+
+    std::string name;
+    door at;
+    latest_writer<sample> out;
+    shared<std::atomic<int>> entered;
+    std::thread introducing;
+    std::optional<door> victims_door;
+    std::optional<latest_reader<sample>> in;
+};
+
+struct known_world : waiting_world {
+    known_world() { introduce(); }
+};
+struct unknown_world : waiting_world {
+    unknown_world() {
+        introducing = std::thread([this] {
+            while (*entered != 1) std::this_thread::yield();
+            *entered = 2;
+        });
+    }
+};
+
+}  // namespace
+
+TEST_CASE("a reader that is written to at any step of falling asleep wakes", "[crash][latest]") {
+    const auto nothing = [](auto&, const crash_point&) {};
+    const crash_case<known_world> known[] = {
+        {"wait_newer",
+         [](known_world& world) {
+             // Far beyond the deadline of the harness: nothing but a ring ends it.
+             EXPECT_CHILD(world.in->wait_newer(2, std::chrono::hours(1))->value == of(3));
+         },
+         nothing,
+         [](known_world& world, const crash_point&) {
+             world.introducing.join();
+             world.introducing = std::thread([] {});
+             world.out.write(of(3));
+         },
+         true}};
+    const crash_case<unknown_world> unknown[] = {
+        {"wait_newer, not known yet",
+         [](unknown_world& world) {
+             EXPECT_CHILD(world.in->wait_newer(1, std::chrono::hours(1))->value == of(2));
+         },
+         nothing, [](unknown_world& world, const crash_point&) { world.out.write(of(2)); }, true,
+         20}};
+    crash_at_every_step(known);
+    crash_at_every_step(unknown);
 }

@@ -70,3 +70,16 @@ TEST_CASE("a victim dies at each step, and what it did before is there", "[crash
     CHECK(deaths ==
           std::vector<std::string>{"two_words:begin", "two_words:between", "two_words:end", ""});
 }
+
+TEST_CASE("a victim that goes on comes to its end", "[crash][self]") {
+    const crash_case<two_words> both{
+        "both words", change_both,
+        [](two_words& world, const crash_point& at) {
+            CHECK_FALSE(at.killed);
+            CHECK(world.shared_words->second.load() == 1);
+            // What was done between its steps is not undone, but for what it does itself.
+            CHECK(world.shared_words->first.load() == (at.number == 2 || at.number == 3 ? 5U : 1U));
+        },
+        [](two_words& world, const crash_point&) { world.shared_words->first = 5; }, true};
+    CHECK(crash_at_every_step(both).size() == 3);
+}

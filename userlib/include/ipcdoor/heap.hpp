@@ -540,11 +540,15 @@ private:
             std::uint64_t owner = 0;
             if (word.compare_exchange_strong(owner, me_)) return;
             if (!lives(owner)) {
-                if (!word.compare_exchange_strong(owner, me_)) continue;
+                if (!word.compare_exchange_strong(owner, me_)) {
+                    if (until.is_past()) timed_out();
+                    continue;
+                }
                 IPCDOOR_STEP("heap.lock:takeover");
                 add(header().takeovers, 1);
                 return;
             }
+            IPCDOOR_STEP("heap.lock:sleep");
             if (!sleep(ticket, until)) timed_out();
         }
     }
@@ -758,7 +762,7 @@ private:
         for (std::uint64_t at = aligned(from); at < to && granules <= to - at;) {
             const std::uint64_t taken = next_used(at, at + granules);
             if (taken == at + granules) return at;
-            at = aligned(next_free(taken, to));
+            at = aligned(next_free(taken + 1, to));  // further, whatever the bits say by now
         }
         return 0;
     }
@@ -1139,6 +1143,7 @@ private:
                     return {};
                 }
             }
+            IPCDOOR_STEP("heap.construct:sleep");
             // For nothing the first time: then only the bit was not set yet.
             if (waits && !sleep(ticket, until)) {
                 detail::throw_error(ETIMEDOUT,

@@ -366,8 +366,11 @@ public:
     void wait_newer(std::uint64_t seen, deadline until) {
         for (;;) {
             if (is_newer(seen)) return;
+            IPCDOOR_STEP("latest.wait:nothing");
             arm();
+            IPCDOOR_STEP("latest.wait:armed");
             if (is_newer(seen)) break;
+            IPCDOOR_STEP("latest.wait:still");
             if (!writer_lives()) {
                 // What it wrote before it died.
                 if (is_newer(seen)) break;
@@ -482,7 +485,9 @@ private:
     // yet will not ring, so the next look comes soon.
     void doze(deadline until) {
         std::uint64_t at = until.ns();
+        IPCDOOR_STEP("latest.wait:known");
         if (!is_known()) at = std::min(at, ipcdoor_deadline_ns(short_ns));
+        IPCDOOR_STEP("latest.wait:sleep");
         static_cast<void>(end_.wait(mask, deadline::at_ns(at)));
     }
 
@@ -557,8 +562,10 @@ public:
     }
     // The same, once there is one; nothing at the deadline.
     std::optional<latest_value<T>> wait_newer(std::uint64_t seen, deadline until = {}) {
-        for (;;) {
+        for (bool waited = false;; waited = true) {
             if (auto got = read_unless(seen)) return got;
+            // Newer no more: a hostile writer's doing.
+            if (waited && until.is_past()) return std::nullopt;
             try {
                 core_.wait_newer(seen, until);
             } catch (const error& wrong) {
@@ -630,8 +637,9 @@ public:
     // 0: the deadline passed.
     std::uint64_t wait_newer(std::vector<std::byte>& into, std::uint64_t seen,
                              deadline until = {}) {
-        for (;;) {
+        for (bool waited = false;; waited = true) {
             if (const auto sequence = read_unless(into, seen)) return sequence;
+            if (waited && until.is_past()) return 0;
             try {
                 core_.wait_newer(seen, until);
             } catch (const error& wrong) {
