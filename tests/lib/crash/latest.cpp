@@ -71,6 +71,7 @@ struct latest_world {
             const auto got = in->wait_newer(5, std::chrono::hours(1));
             CHECK_IN_THREAD(got && got->value == of(6));
             done = true;
+            *finished = 1;
         });
         while (tid == 0) std::this_thread::yield();
         try {
@@ -88,6 +89,7 @@ struct latest_world {
     std::thread waiting;
     std::atomic<int> tid{0};
     std::atomic<bool> done{false};
+    shared<std::atomic<int>> finished;
 };
 
 // Where there is a reader, but no cell yet.
@@ -140,7 +142,12 @@ TEST_CASE("a latest value survives a death at each step of a write", "[crash][la
 
 TEST_CASE("a reader that falls asleep at any step of a write is woken", "[crash][latest]") {
     const crash_case<latest_world> cases[] = {
-        {"write, slept for", [](latest_world& world) { world.out->write(of(6)); },
+        {"write, slept for",
+         [](latest_world& world) {
+             world.out->write(of(6));
+             // Its death would wake, too.
+             while (*world.finished == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+         },
          [](latest_world& world, const crash_point&) {
              if (world.waiting.joinable()) world.waiting.join();
              CHECK(world.in->read().value == of(6));
