@@ -1,4 +1,8 @@
 // SPDX-License-Identifier: MIT
+// The build says so for all of this folder; this is for tools that read the file alone.
+#ifndef IPCDOOR_STEPS
+#define IPCDOOR_STEPS
+#endif
 #include "lib/crash/crash.hpp"
 
 #include <fcntl.h>
