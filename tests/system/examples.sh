@@ -85,6 +85,7 @@ kill "$keeper"
 wait "$keeper" || true
 
 for server in ./message ./async_epoll ./async_asio ./async_io_uring ./async_sd_event; do
+for server in ./message ./wait_set ./async_epoll ./async_asio ./async_io_uring ./async_sd_event; do
     "$server" & pid=$!
     until_says "you said: hello" ./message hello
     until_says "you said: again" ./message again

@@ -26,5 +26,7 @@
 #include <ipcdoor/stream.hpp>
 #include <ipcdoor/subscribe.hpp>
 #include <ipcdoor/type_hash.hpp>
+#include <ipcdoor/wait_set.hpp>
+#include <ipcdoor/wait_source.hpp>
 
 #endif  // IPCDOOR_IPCDOOR_HPP

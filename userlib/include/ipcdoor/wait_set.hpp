@@ -1,0 +1,1053 @@
+// SPDX-License-Identifier: MIT
+//
+// wait_set: waits for any of many things, or for all of them at once: messages, vectors,
+// pulses, bytes, room, connections, semaphores, timers, descriptors (wait_source.hpp).
+//
+//     ipcdoor::wait_set set;
+//     ipcdoor::message got;
+//     std::uint64_t expired = 0;
+//     ipcdoor::timer tick(std::chrono::seconds(1), std::chrono::seconds(1));
+//     const auto from_peer = set.add(ipcdoor::on_message(channel, got));
+//     const auto each_second = set.add(ipcdoor::on_timer(tick, expired));
+//     for (;;) {
+//         const ipcdoor::wait_report now = set.wait_any();
+//         if (now.error_number != 0) set.remove(now.id);   // EPIPE: the peer is dead
+//         else if (now.id == from_peer) use(got);
+//         else if (now.id == each_second) report(expired);
+//     }
+//
+// wait_any() returns a source whose attempt has succeeded: what it takes is taken, and in the
+// variable that was given with it. Sources that take nothing (on_readable, on_descriptor,
+// on_hint) are hints.
+//
+// wait_all() returns when all of its sources were taken in one go, and otherwise none:
+//
+//   gives back  is taken while the others are tried, and given back before the thread sleeps.
+//               So two that want the same things in different orders never wait for each
+//               other; they try again after a random pause.
+//   looked at   is taken only once everything else is. Where somebody else is quicker then,
+//               what of this kind was taken already is kept.
+//   keeps       is taken as soon as all seem ready. When another one is not after all, it is
+//               kept.
+//
+// Kept means: it stays with the set, in its variable, and the next wait has it without
+// another attempt: wait_any() reports it, wait_all() counts it. So a wait_all() that
+// ends without success loses nothing, and has reported nothing.
+//
+// Cost: that of the sources that are ready, however many there are. A set has one epoll and
+// looks at a descriptor only after that has said something, or the source has succeeded. A
+// descriptor is watched level-triggered and once (EPOLLONESHOT), and watched again when an
+// attempt has found nothing: the kernel looks at it again then, so nothing is missed between
+// the two, and what is ready or dead costs nothing while nobody takes it. (Edges would save
+// that system call. But a mailbox that has looked at 64 senders in vain may leave others in
+// its descriptor, for which no edge comes any more. EPOLLEXCLUSIVE is for many epolls on one
+// descriptor, and here is one, in which one thread waits for all.)
+//
+// Fairness: sources that are ready are served in turn, and each that becomes ready joins
+// them after at most eight reports. A descriptor that stays readable although attempts find
+// nothing again and again rests for 1 ms, and in the end 16 ms, at a time.
+//
+// A source that throws an ipcdoor::error (EPIPE, EPROTO, EMFILE…) is reported with that
+// error once, and set aside: nobody looks at it any more until it is resumed or removed. What
+// else it throws comes out of the wait, and it stays in.
+//
+// Sources are added and removed while others wait. A descriptor may have several sources (a
+// stream's two directions). Remove a source before what it is of is closed or destroyed.
+//
+// Threads. Any number may use a set at once; several that wait share the sources. What one
+// has been told of, another may be told of at once, and fill the same variable: add such
+// sources with wait_mode::once, and resume() them when the variable has been read. Only
+// destroying the set must be alone, after close() has sent the waiting ones away. A forked
+// child may only destroy it.
+//
+// Event loops. Where try_any() returns nothing, fd() becomes readable once there may be
+// something; or await async_wait_any(). Linux lets five epolls watch each other in a row: on
+// soft an endpoint has two of them, a mailbox or a signal_box three.
+//
+// Errors, as ipcdoor::error: ETIMEDOUT the deadline passed, ECANCELED cancel() or close() was
+// called, ENOENT no such source, EINVAL; EPERM the descriptor is one that cannot be waited
+// for, a regular file's; EBADF it is not open; ELOOP see above; EOPNOTSUPP wait_all() of a
+// source that nobody can take back (any_only).
+#ifndef IPCDOOR_WAIT_SET_HPP
+#define IPCDOOR_WAIT_SET_HPP
+
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <deque>
+#include <exception>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <thread>
+#include <type_traits>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include <ipcdoor.h>
+
+#include <ipcdoor/async.hpp>
+#include <ipcdoor/deadline.hpp>
+#include <ipcdoor/detail/wait_until.hpp>
+#include <ipcdoor/error.hpp>
+#include <ipcdoor/owned_fd.hpp>
+#include <ipcdoor/wait_source.hpp>
+
+namespace ipcdoor {
+
+// A source of a wait_set, never used again for another one.
+using source_id = std::uint64_t;
+
+// How often a source is reported.
+enum class wait_mode {
+    always,  // whenever there is something
+    once,    // then it is set aside until it is resumed
+};
+
+struct wait_report {
+    source_id id = 0;
+    int error_number = 0;  // 0: it was taken; else why it is set aside, see failure()
+
+    friend bool operator==(const wait_report&, const wait_report&) = default;
+};
+
+namespace detail {
+
+// A source of whatever type.
+class any_source {
+public:
+    any_source() = default;
+    any_source(const any_source&) = delete;
+    any_source& operator=(const any_source&) = delete;
+    virtual ~any_source() = default;
+
+    virtual bool try_take() = 0;
+    virtual bool gives_back() const noexcept = 0;
+    virtual void give_back() = 0;
+    virtual void confirm() = 0;
+    virtual bool looks() const noexcept = 0;
+    virtual bool ready() = 0;
+    virtual bool any_only() const noexcept = 0;
+};
+
+// Source is a type, or a reference to an object that the user keeps.
+template <class Source>
+class some_source final : public any_source {
+    using plain = std::remove_reference_t<Source>;
+    static constexpr bool can_give_back = requires(plain & source) { source.give_back(); };
+    static constexpr bool can_confirm = requires(plain & source) { source.confirm(); };
+    static constexpr bool can_look = requires(plain & source) {
+        { source.ready() } -> std::convertible_to<bool>;
+    };
+
+public:
+    explicit some_source(Source&& source) : source_(std::forward<Source>(source)) {}
+
+    bool try_take() override { return static_cast<bool>(source_.try_take()); }
+    bool gives_back() const noexcept override { return can_give_back; }
+    void give_back() override {
+        if constexpr (can_give_back) source_.give_back();
+    }
+    void confirm() override {
+        if constexpr (can_confirm) source_.confirm();
+    }
+    bool looks() const noexcept override { return can_look && !can_give_back; }
+    bool ready() override {
+        if constexpr (can_look) return static_cast<bool>(source_.ready());
+        return true;
+    }
+    bool any_only() const noexcept override {
+        if constexpr (requires { plain::any_only; }) return plain::any_only;
+        return false;
+    }
+
+private:
+    Source source_;
+};
+
+}  // namespace detail
+
+class wait_set {
+public:
+    wait_set()
+        : epoll_(descriptor(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1")),
+          wake_(descriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd")),
+          rest_timer_(descriptor(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK),
+                                 "timerfd_create")) {
+        watch(EPOLL_CTL_ADD, wake_.get(), EPOLLIN, wake_tag);
+        watch(EPOLL_CTL_ADD, rest_timer_.get(), EPOLLIN, rest_tag);
+    }
+    wait_set(const wait_set&) = delete;
+    wait_set& operator=(const wait_set&) = delete;
+
+    // ---- sources ----
+
+    // Takes a source in: set.add(on_message(channel, into)).
+    template <waitable Source>
+    source_id add(Source what, wait_mode mode = wait_mode::always) {
+        return add_source<Source>(std::move(what), what, mode);
+    }
+    // The same with a source that stays the caller's, and where it is.
+    template <waitable Source>
+    source_id add_borrowed(Source& what, wait_mode mode = wait_mode::always) {
+        return add_source<Source&>(what, what, mode);
+    }
+
+    // Takes a source out. When this returns nobody is in its attempt any more, and no wait
+    // reports it. True: something had been taken that was not reported and cannot be given
+    // back; it is in the source's variable. From a source's own try_take() it does not wait.
+    bool remove(source_id id) {
+        std::unique_ptr<detail::any_source> what;  // destroyed with nothing locked
+        std::unique_lock lock(mutex_);
+        const auto found = sources_.find(id);
+        if (found == sources_.end()) throw_unknown(id);
+        const std::shared_ptr<source> gone = std::move(found->second);
+        sources_.erase(found);
+        gone->removed = true;
+        unwatch(*gone);
+        tell_all_waiters();
+        if (gone->claimant == std::this_thread::get_id()) return false;
+        released_.wait(lock, [&] { return gone->claimant == std::thread::id(); });
+        what = std::move(gone->what);
+        ready_.erase(std::remove(ready_.begin(), ready_.end(), gone), ready_.end());
+        std::erase_if(resting_, [&](const auto& rest) { return rest.second == gone; });
+        return gone->kept;
+    }
+
+    // Looks again at a source that was set aside: what was wrong has been put right, or what
+    // was taken has been used.
+    void resume(source_id id) {
+        const std::lock_guard lock(mutex_);
+        const source_ptr again = find(id);
+        if (again->now != state::aside) return;
+        again->failure.reset();
+        make_ready(again);
+        tell();
+    }
+
+    // The error for which a source was set aside, if that was why.
+    std::optional<error> failure(source_id id) const {
+        const std::lock_guard lock(mutex_);
+        return find(id)->failure;
+    }
+
+    bool contains(source_id id) const {
+        const std::lock_guard lock(mutex_);
+        return sources_.find(id) != sources_.end();
+    }
+    std::size_t size() const {
+        const std::lock_guard lock(mutex_);
+        return sources_.size();
+    }
+
+    // ---- waiting ----
+
+    // The next source that was taken, or has failed. Blocks while there is none, also where
+    // the set is empty.
+    wait_report wait_any(deadline until = {}) {
+        wait_report got;
+        if (next({&got, 1}, until.ns()) == 0) throw_timeout("any source");
+        return got;
+    }
+    // The same without blocking.
+    [[nodiscard]] std::optional<wait_report> try_any() {
+        wait_report got;
+        if (next({&got, 1}, 0) == 0) return std::nullopt;
+        return got;
+    }
+
+    // As many as there are now, each once, and at least one: how many.
+    std::size_t wait_some(std::span<wait_report> into, deadline until = {}) {
+        if (into.empty()) detail::throw_error(EINVAL, "wait_set: no memory for reports");
+        const std::size_t got = next(into, until.ns());
+        if (got == 0) throw_timeout("any source");
+        return got;
+    }
+    [[nodiscard]] std::size_t try_some(std::span<wait_report> into) { return next(into, 0); }
+
+    // Takes all of these sources. Throws the error of one that has failed, EINVAL where one
+    // is named twice or none is, ENOENT also where one is removed meanwhile.
+    void wait_all(std::span<const source_id> ids, deadline until = {}) {
+        if (!all(&ids, until.ns())) throw_timeout("all sources");
+    }
+    // All that are in the set, whoever comes and goes meanwhile.
+    void wait_all(deadline until = {}) {
+        if (!all(nullptr, until.ns())) throw_timeout("all sources");
+    }
+    [[nodiscard]] bool try_all(std::span<const source_id> ids) { return all(&ids, 0); }
+    [[nodiscard]] bool try_all() { return all(nullptr, 0); }
+
+    // Sends those away who wait now, with ECANCELED. From any thread.
+    void cancel() {
+        const std::lock_guard lock(mutex_);
+        ++cancels_;
+        changed_.notify_all();
+        wake_leader();
+    }
+    // The same, and everybody who waits later.
+    void close() {
+        const std::lock_guard lock(mutex_);
+        closed_ = true;
+        changed_.notify_all();
+        wake_leader();
+    }
+
+    // Readable while there may be something: try_any() until it returns nothing. Stays the
+    // set's.
+    int fd() const noexcept { return epoll_.get(); }
+
+private:
+    static constexpr std::uint64_t wake_tag = 0;
+    static constexpr std::uint64_t rest_tag = 1;
+    static constexpr std::uint32_t first_serial = 1;
+    static constexpr source_id first_source = 1;
+    static constexpr unsigned reports_between_looks = 8;
+    static constexpr unsigned patience = 8;  // attempts in vain before a look at the level
+    static constexpr std::uint64_t least_rest_ns = 1'000'000;
+    static constexpr std::uint64_t most_rest_ns = 16'000'000;
+
+    // idle: the last attempt found nothing, and the descriptor is watched.
+    // ready: it is to be tried.
+    // claimed: a thread is at it.
+    // resting: as idle, but the descriptor is readable nevertheless.
+    // aside: nobody looks at it until it is resumed.
+    enum class state { idle, ready, claimed, resting, aside };
+    enum class outcome { taken, nothing, failed };
+
+    struct source {
+        source_id id = 0;
+        int fd = -1;
+        bool once = false;
+        std::unique_ptr<detail::any_source> what;
+        // All of these: mutex_.
+        state now = state::ready;
+        bool queued = false;      // in ready_
+        bool kept = false;        // taken, and not reported
+        bool disturbed = false;   // while claimed: its descriptor may have told another one
+        bool removed = false;     // not in sources_ any more
+        bool unreported = false;  // failed, and nobody was told
+        unsigned in_vain = 0;     // attempts
+        std::uint64_t call = 0;   // that reported it last
+        std::uint64_t rest_ns = 0;
+        std::thread::id claimant;
+        std::optional<error> failure;
+    };
+    using source_ptr = std::shared_ptr<source>;
+
+    // A descriptor, and the sources that it is of.
+    struct watched {
+        std::uint32_t serial = 0;
+        std::uint32_t events = 0;
+        bool armed = false;
+        std::vector<source_ptr> sources;
+    };
+
+    // Whoever waits. It may have taken a notice that was meant for another one.
+    struct waiter {
+        wait_set& set;
+        const bool for_all;
+        const std::uint64_t cancels;
+
+        waiter(wait_set& of, bool all) : set(of), for_all(all), cancels(of.cancels_) {
+            if (for_all) ++set.all_waiters_;
+        }
+        ~waiter() {
+            if (for_all) --set.all_waiters_;
+            if (!set.ready_.empty())
+                set.tell();
+            else
+                set.changed_.notify_one();
+        }
+        waiter(const waiter&) = delete;
+        waiter& operator=(const waiter&) = delete;
+
+        void check() const {
+            if (set.closed_) detail::throw_error(ECANCELED, "wait_set: it was closed");
+            if (set.cancels_ != cancels)
+                detail::throw_error(ECANCELED, "wait_set: the wait was cancelled");
+        }
+    };
+
+    static int descriptor(int fd, const char* what) {
+        if (fd < 0)
+            detail::throw_error(errno,
+                                std::string("wait_set: ") + what + ": " + std::strerror(errno));
+        return fd;
+    }
+    [[noreturn]] static void throw_timeout(const char* what) {
+        detail::throw_error(ETIMEDOUT,
+                            std::string("wait_set: the deadline passed while waiting for ") + what);
+    }
+    [[noreturn]] static void throw_unknown(source_id id) {
+        detail::throw_error(
+            ENOENT, "wait_set: there is no source " + std::to_string(id) + ", or it was removed");
+    }
+    [[noreturn]] static void throw_failure(const source& of) {
+        detail::throw_error(
+            of.failure->error_number(),
+            "wait_set: source " + std::to_string(of.id) + ": " + of.failure->what());
+    }
+
+    // ---- sources; mutex_ is held in all of what follows, but where it says otherwise ----
+
+    const source_ptr& find(source_id id) const {
+        const auto found = sources_.find(id);
+        if (found == sources_.end()) throw_unknown(id);
+        return found->second;
+    }
+
+    // Locks by itself.
+    template <class Source, class Object>
+    source_id add_source(Source&& given, Object& object, wait_mode mode) {
+        // Before it is moved away.
+        const int fd = object.fd();
+        std::uint32_t events = EPOLLIN;
+        if constexpr (requires { object.events(); }) events = object.events();
+        auto added = std::make_shared<source>();
+        added->fd = fd;
+        added->once = mode == wait_mode::once;
+        added->what = std::make_unique<detail::some_source<Source>>(std::forward<Source>(given));
+        const std::lock_guard lock(mutex_);
+        if (closed_) detail::throw_error(ECANCELED, "wait_set: it was closed");
+        added->id = next_id_++;
+        const auto place = sources_.emplace(added->id, added).first;
+        try {
+            watch(added, events);
+            // What is there already may not show in the descriptor: it is tried first.
+            make_ready(added);
+        } catch (...) {
+            sources_.erase(place);
+            throw;
+        }
+        tell();
+        return added->id;
+    }
+
+    int control(int operation, int fd, std::uint32_t events, std::uint64_t tag) noexcept {
+        epoll_event wanted{};
+        wanted.events = events;
+        wanted.data.u64 = tag;
+        return ::epoll_ctl(epoll_.get(), operation, fd, &wanted) == 0 ? 0 : errno;
+    }
+    void watch(int operation, int fd, std::uint32_t events, std::uint64_t tag) {
+        if (const int wrong = control(operation, fd, events, tag)) throw_watch(fd, wrong);
+    }
+    [[noreturn]] static void throw_watch(int fd, int error_number) {
+        const char* const remedy =
+            error_number == EPERM   ? "; a regular file cannot be waited for"
+            : error_number == ELOOP ? "; too many epolls would watch each other in a row"
+            : error_number == EBADF ? "; remove a source before you close what it is of"
+                                    : "";
+        detail::throw_error(error_number, "wait_set: watching descriptor " + std::to_string(fd) +
+                                              ": " + std::strerror(error_number) + remedy);
+    }
+
+    static std::uint64_t tag_of(int fd, const watched& at) noexcept {
+        return std::uint64_t{at.serial} << 32 | static_cast<std::uint32_t>(fd);
+    }
+
+    void watch(const source_ptr& added, std::uint32_t events) {
+        const auto found = watched_.find(added->fd);
+        if (found == watched_.end()) {
+            watched made;
+            made.serial = next_serial_++;
+            made.events = events;
+            made.sources.push_back(added);
+            const auto place = watched_.emplace(added->fd, std::move(made)).first;
+            if (const int wrong = control(EPOLL_CTL_ADD, added->fd, events | EPOLLONESHOT,
+                                          tag_of(added->fd, place->second))) {
+                watched_.erase(place);
+                throw_watch(added->fd, wrong);
+            }
+            place->second.armed = true;
+            return;
+        }
+        watched& at = found->second;
+        at.sources.push_back(added);
+        at.events |= events;
+        at.armed = false;
+        if (const int wrong = arm(added->fd, at)) {
+            at.sources.pop_back();
+            throw_watch(added->fd, wrong);
+        }
+    }
+
+    void unwatch(const source& gone) {
+        const auto found = watched_.find(gone.fd);
+        if (found == watched_.end()) return;
+        auto& all = found->second.sources;
+        all.erase(std::remove_if(all.begin(), all.end(),
+                                 [&](const source_ptr& one) { return one.get() == &gone; }),
+                  all.end());
+        if (!all.empty()) return;
+        static_cast<void>(control(EPOLL_CTL_DEL, gone.fd, 0, 0));
+        watched_.erase(found);
+    }
+
+    // 0 or an errno value.
+    int arm(int fd, watched& at) noexcept {
+        if (at.armed) return 0;
+        int wrong = control(EPOLL_CTL_MOD, fd, at.events | EPOLLONESHOT, tag_of(fd, at));
+        // It was closed, and is something else now.
+        if (wrong == ENOENT)
+            wrong = control(EPOLL_CTL_ADD, fd, at.events | EPOLLONESHOT, tag_of(fd, at));
+        at.armed = wrong == 0;
+        return wrong;
+    }
+
+    // ---- what becomes of a source ----
+
+    void enqueue(const source_ptr& one) {
+        if (!std::exchange(one->queued, true)) ready_.push_back(one);
+    }
+
+    void make_ready(const source_ptr& one) {
+        enqueue(one);
+        one->now = state::ready;
+    }
+
+    void make_failed(const source_ptr& one, const error& why, bool reported) {
+        one->failure = why;
+        one->now = state::aside;
+        one->unreported = !reported;
+        if (one->unreported) enqueue(one);
+    }
+
+    // An attempt has found nothing.
+    void make_idle(const source_ptr& one) {
+        if (std::exchange(one->disturbed, false)) {
+            make_ready(one);
+            return;
+        }
+        const auto found = watched_.find(one->fd);
+        if (found == watched_.end()) return;
+        if (++one->in_vain >= patience) {
+            one->in_vain = patience;
+            try {
+                if (detail::events_of(one->fd, static_cast<short>(found->second.events)) != 0) {
+                    rest(one);
+                    return;
+                }
+            } catch (const error& wrong) {
+                make_failed(one, wrong, false);
+                return;
+            }
+            one->in_vain = 0;
+            one->rest_ns = 0;
+        }
+        one->now = state::idle;
+        if (const int wrong = arm(one->fd, found->second)) {
+            make_failed(one,
+                        error(wrong, "wait_set: descriptor " + std::to_string(one->fd) +
+                                         " cannot be watched any more: " + std::strerror(wrong)),
+                        false);
+        }
+    }
+
+    // An attempt has succeeded. It may have changed what the descriptor tells others of.
+    void disturb_others_of(const source& one) {
+        const auto found = watched_.find(one.fd);
+        if (found == watched_.end() || found->second.sources.size() == 1) return;
+        for (const source_ptr& other : found->second.sources) {
+            if (other.get() == &one) continue;
+            if (other->now == state::idle || other->now == state::resting) make_ready(other);
+            if (other->now == state::claimed) other->disturbed = true;
+        }
+    }
+
+    void rest(const source_ptr& one) {
+        one->now = state::resting;
+        one->rest_ns = std::clamp(2 * one->rest_ns, least_rest_ns, most_rest_ns);
+        resting_.emplace(ipcdoor_deadline_ns(one->rest_ns), one);
+        set_rest_timer();
+    }
+
+    void set_rest_timer() noexcept {
+        itimerspec at{};
+        if (!resting_.empty()) {
+            const std::uint64_t ns = resting_.begin()->first;
+            at.it_value.tv_sec = static_cast<time_t>(ns / 1'000'000'000);
+            at.it_value.tv_nsec = static_cast<long>(ns % 1'000'000'000);
+        }
+        static_cast<void>(::timerfd_settime(rest_timer_.get(), TFD_TIMER_ABSTIME, &at, nullptr));
+    }
+
+    void end_rests() {
+        const std::uint64_t now = ipcdoor_now_ns();
+        while (!resting_.empty() && resting_.begin()->first <= now) {
+            const source_ptr one = std::move(resting_.begin()->second);
+            resting_.erase(resting_.begin());
+            if (one->now == state::resting && !one->removed) make_ready(one);
+        }
+        set_rest_timer();
+    }
+
+    // ---- attempts ----
+
+    static void claim(source& one) {
+        one.now = state::claimed;
+        one.disturbed = false;
+        one.claimant = std::this_thread::get_id();
+    }
+
+    // Ends a claim, when the state has been set.
+    void release(source& one) {
+        one.claimant = {};
+        if (one.removed) released_.notify_all();
+    }
+
+    // Runs a call of a claimed source's with nothing locked. Its error is noted, and the
+    // source failed then; anything else is thrown, with the source still claimed.
+    template <class Call>
+    outcome run(std::unique_lock<std::mutex>& lock, const source_ptr& one, Call call) {
+        std::optional<error> trouble;
+        bool done = false;
+        {
+            struct relock {
+                std::unique_lock<std::mutex>& lock;
+                ~relock() { lock.lock(); }
+            };
+            lock.unlock();
+            const relock again{lock};
+            try {
+                done = call(*one->what);
+            } catch (const error& wrong) {
+                trouble = wrong;
+            }
+        }
+        if (!trouble) return done ? outcome::taken : outcome::nothing;
+        make_failed(one, *trouble, true);
+        return outcome::failed;
+    }
+    outcome attempt(std::unique_lock<std::mutex>& lock, const source_ptr& one) {
+        return run(lock, one, [](detail::any_source& what) { return what.try_take(); });
+    }
+    outcome confirm(std::unique_lock<std::mutex>& lock, const source_ptr& one) {
+        return run(lock, one, [](detail::any_source& what) {
+            what.confirm();
+            return true;
+        });
+    }
+    void give_back(std::unique_lock<std::mutex>& lock, const source_ptr& one) {
+        const outcome back = run(lock, one, [](detail::any_source& what) {
+            what.give_back();
+            return true;
+        });
+        // Nobody was told, so the next wait does.
+        if (back == outcome::failed) make_failed(one, error(*one->failure), false);
+    }
+
+    // It is reported as taken.
+    void make_reported(const source_ptr& one) {
+        one->kept = false;
+        one->in_vain = 0;
+        one->rest_ns = 0;
+        if (one->once)
+            one->now = state::aside;
+        else
+            make_ready(one);
+    }
+
+    // What is to be reported of a claimed source, if anything.
+    std::optional<wait_report> serve(std::unique_lock<std::mutex>& lock, const source_ptr& one) {
+        struct releaser {
+            wait_set& set;
+            const source_ptr& one;
+            ~releaser() {
+                // Something was thrown.
+                if (one->now == state::claimed) set.make_ready(one);
+                set.release(*one);
+            }
+        } const at_end{*this, one};
+        outcome got = outcome::taken;
+        if (!one->kept) {
+            got = attempt(lock, one);
+            if (got == outcome::taken && one->removed && one->what->gives_back()) {
+                give_back(lock, one);
+                return std::nullopt;
+            }
+        }
+        if (got == outcome::taken) {
+            // If it is removed from here on, it is known to have been taken.
+            one->kept = true;
+            got = confirm(lock, one);
+            disturb_others_of(*one);
+        }
+        if (one->removed) return std::nullopt;
+        if (got == outcome::nothing) {
+            make_idle(one);
+            return std::nullopt;
+        }
+        if (got == outcome::failed) {
+            one->kept = false;
+            return wait_report{one->id, one->failure->error_number()};
+        }
+        make_reported(one);
+        return wait_report{one->id, 0};
+    }
+
+    // ---- waiting for descriptors ----
+
+    // For all threads. False: there may be more than it could note.
+    bool lead(std::unique_lock<std::mutex>& lock, std::uint64_t deadline_ns) {
+        leading_ = true;
+        reports_since_look_ = 0;
+        lock.unlock();
+        epoll_event events[64];
+        const int ready =
+            ::epoll_wait(epoll_.get(), events, 64, detail::epoll_timeout_ms(deadline_ns));
+        const int error_number = errno;
+        lock.lock();
+        leading_ = false;
+        // Somebody else may lead, or take what there is.
+        if (all_waiters_ != 0)
+            changed_.notify_all();
+        else
+            changed_.notify_one();
+        if (ready < 0 && error_number != EINTR)
+            detail::throw_error(
+                error_number, std::string("wait_set: epoll_wait: ") + std::strerror(error_number));
+        for (int i = 0; i < ready; ++i) note(events[i].data.u64);
+        return ready < 64;
+    }
+
+    void note(std::uint64_t tag) {
+        std::uint64_t count = 0;
+        if (tag == wake_tag) {
+            // Once closed it stays readable.
+            if (!closed_) static_cast<void>(::read(wake_.get(), &count, sizeof count));
+            return;
+        }
+        if (tag == rest_tag) {
+            static_cast<void>(::read(rest_timer_.get(), &count, sizeof count));
+            end_rests();
+            return;
+        }
+        const auto found = watched_.find(static_cast<int>(tag & 0xffffffff));
+        if (found == watched_.end() || found->second.serial != tag >> 32) return;
+        found->second.armed = false;
+        for (const source_ptr& one : found->second.sources)
+            if (one->now == state::idle) make_ready(one);
+    }
+
+    void wake_leader() noexcept {
+        const std::uint64_t one = 1;
+        static_cast<void>(::write(wake_.get(), &one, sizeof one));
+    }
+
+    // There is something in ready_ for another thread. Followers look at ready_, with the
+    // mutex, before they sleep; the leader and who polls fd() sleep in the kernel, where the
+    // eventfd stays readable until somebody has come back.
+    void tell() {
+        if (all_waiters_ != 0)
+            changed_.notify_all();
+        else
+            changed_.notify_one();
+        if ((leading_ && (followers_ == 0 || all_waiters_ != 0)) || std::exchange(polled_, false))
+            wake_leader();
+    }
+    // Something has changed that only they are interested in.
+    void tell_all_waiters() {
+        if (all_waiters_ == 0) return;
+        changed_.notify_all();
+        if (leading_) wake_leader();
+    }
+
+    // Sleeps until something may have changed. False: the deadline has passed.
+    bool sleep(std::unique_lock<std::mutex>& lock, std::uint64_t deadline_ns) {
+        if (!leading_) {
+            bool noted = lead(lock, deadline_ns);
+            // Who wants all has to know of all.
+            while (!noted && all_waiters_ != 0 && !leading_) noted = lead(lock, 0);
+            return true;
+        }
+        ++followers_;
+        const bool told = detail::wait_until(changed_, lock, deadline_ns);
+        --followers_;
+        return told;
+    }
+
+    static bool is_past(std::uint64_t deadline_ns) noexcept {
+        return deadline_ns == 0 ||
+               (deadline_ns != IPCDOOR_NO_DEADLINE && ipcdoor_now_ns() >= deadline_ns);
+    }
+
+    // ---- any ----
+
+    // One report; nothing also where the next one would be of a source that this call has
+    // reported already.
+    std::optional<wait_report> take(std::unique_lock<std::mutex>& lock, std::uint64_t call) {
+        while (!ready_.empty() && ready_.front()->call != call) {
+            const source_ptr one = std::move(ready_.front());
+            ready_.pop_front();
+            one->queued = false;
+            if (one->removed) continue;
+            if (one->now == state::aside && std::exchange(one->unreported, false))
+                return wait_report{one->id, one->failure->error_number()};
+            if (one->now != state::ready) continue;
+            claim(*one);
+            if (const auto got = serve(lock, one)) {
+                one->call = call;
+                return got;
+            }
+        }
+        return std::nullopt;
+    }
+
+    std::size_t take(std::unique_lock<std::mutex>& lock, std::span<wait_report> into) {
+        const std::uint64_t call = ++calls_;
+        std::size_t count = 0;
+        while (count < into.size()) {
+            try {
+                const auto got = take(lock, call);
+                if (!got) break;
+                into[count++] = *got;
+            } catch (...) {
+                if (count == 0) throw;
+                break;  // the source is tried again, by the next wait
+            }
+        }
+        return count;
+    }
+
+    std::size_t next(std::span<wait_report> into, std::uint64_t deadline_ns) {
+        std::unique_lock lock(mutex_);
+        const waiter here(*this, false);
+        for (bool looked = false;;) {
+            here.check();
+            // Those who became ready are found out by looking, also while there are others.
+            if (++reports_since_look_ > reports_between_looks && !leading_) lead(lock, 0);
+            if (const std::size_t got = take(lock, into)) return got;
+            const bool past = is_past(deadline_ns);
+            if (past && looked) {
+                polled_ = true;
+                return 0;
+            }
+            // Another thread's look is as good.
+            looked = (past && leading_) || !sleep(lock, deadline_ns) || past;
+        }
+    }
+
+    // ---- all ----
+
+    std::vector<source_ptr> wanted(const std::span<const source_id>* ids) const {
+        std::vector<source_ptr> all;
+        if (ids == nullptr) {
+            all.reserve(sources_.size());
+            for (const auto& [id, one] : sources_) all.push_back(one);
+        } else {
+            all.reserve(ids->size());
+            for (const source_id id : *ids) all.push_back(find(id));
+        }
+        if (all.empty()) detail::throw_error(EINVAL, "wait_set: there is nothing to wait for");
+        for (const source_ptr& one : all) {
+            if (one->what->any_only())
+                detail::throw_error(EOPNOTSUPP,
+                                    "wait_set: what source " + std::to_string(one->id) +
+                                        " does cannot be undone, so it is for wait_any() only");
+            if (one->failure) {
+                one->unreported = false;
+                throw_failure(*one);
+            }
+        }
+        return all;
+    }
+
+    bool all(const std::span<const source_id>* ids, std::uint64_t deadline_ns) {
+        if (ids != nullptr) {
+            std::vector<source_id> sorted(ids->begin(), ids->end());
+            std::sort(sorted.begin(), sorted.end());
+            if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end())
+                detail::throw_error(EINVAL, "wait_set: a source is named twice");
+        }
+        std::unique_lock lock(mutex_);
+        const waiter here(*this, true);
+        unsigned collisions = 0;
+        for (bool looked = false;;) {
+            here.check();
+            const std::vector<source_ptr> those = wanted(ids);
+            // Nothing is taken before all seem ready.
+            if (std::all_of(those.begin(), those.end(),
+                            [](const source_ptr& one) { return one->now == state::ready; })) {
+                const taking round = take_all(lock, those);
+                if (round == taking::done) return true;
+                if (round == taking::gave_back) pause(lock, ++collisions, deadline_ns);
+                if (std::all_of(those.begin(), those.end(),
+                                [](const source_ptr& one) { return one->now == state::ready; }) &&
+                    !is_past(deadline_ns))
+                    continue;
+            }
+            const bool past = is_past(deadline_ns);
+            if (past && looked) {
+                polled_ = true;
+                return false;
+            }
+            looked = (past && leading_) || !sleep(lock, deadline_ns) || past;
+        }
+    }
+
+    // Whoever has collided with another one that wants the same waits for a while, of random
+    // length, with nothing taken.
+    void pause(std::unique_lock<std::mutex>& lock, unsigned collisions, std::uint64_t deadline_ns) {
+        if (collisions < 2 || is_past(deadline_ns)) return;
+        random_ ^= random_ << 13;
+        random_ ^= random_ >> 7;
+        random_ ^= random_ << 17;
+        const std::uint64_t most = std::uint64_t{10'000} << std::min(collisions, 7U);
+        const std::uint64_t ns = random_ % most;
+        lock.unlock();
+        std::this_thread::sleep_for(std::chrono::nanoseconds(ns));
+        lock.lock();
+    }
+
+    enum class taking { done, missed, gave_back };
+
+    // One round: all of them, which are ready, or none.
+    taking take_all(std::unique_lock<std::mutex>& lock, const std::vector<source_ptr>& those) {
+        for (const source_ptr& one : those) claim(*one);
+        struct round_of {
+            wait_set& set;
+            std::unique_lock<std::mutex>& lock;
+            const std::vector<source_ptr>& those;
+            std::vector<source_ptr> held;  // taken, can be given back
+            bool all_taken = false;
+
+            // Whatever happened: nothing is held after this.
+            bool end() {
+                const bool some = !held.empty();
+                for (const source_ptr& one : held) {
+                    if (one->now != state::claimed) continue;
+                    try {
+                        set.give_back(lock, one);
+                    } catch (...) {
+                        // Not an error of this library's: the source is the user's own.
+                        set.make_failed(one, error(EIO, "wait_set: give_back() has thrown"), false);
+                    }
+                }
+                held.clear();
+                for (const source_ptr& one : those) {
+                    if (one->now == state::claimed) set.make_ready(one);
+                    set.release(*one);
+                }
+                set.tell();
+                return some;
+            }
+            ~round_of() {
+                if (!all_taken) end();
+            }
+        } round{*this, lock, those, {}, false};
+        round.held.reserve(those.size());
+
+        const auto missed = [&](const source_ptr& one, outcome got) {
+            if (got == outcome::failed) throw_failure(*one);
+            if (!one->removed) make_idle(one);
+            round.all_taken = true;  // this ends the round by itself
+            return round.end() ? taking::gave_back : taking::missed;
+        };
+        // Those that give back first, those that are only looked at last.
+        for (const source_ptr& one : those) {
+            if (one->kept || !one->what->gives_back()) continue;
+            const outcome got = attempt(lock, one);
+            if (got == outcome::taken) round.held.push_back(one);
+            if (got != outcome::taken || one->removed) return missed(one, got);
+        }
+        for (const source_ptr& one : those) {
+            if (one->kept || !one->what->looks()) continue;
+            outcome got = run(lock, one, [](detail::any_source& what) { return what.ready(); });
+            if (got == outcome::nothing) {
+                // So that its descriptor tells.
+                got = attempt(lock, one);
+                one->kept = got == outcome::taken;
+            }
+            if (got != outcome::taken || one->removed) return missed(one, got);
+        }
+        for (const bool looking : {false, true}) {
+            for (const source_ptr& one : those) {
+                if (one->kept || one->what->gives_back() || one->what->looks() != looking) continue;
+                const outcome got = attempt(lock, one);
+                one->kept = got == outcome::taken;
+                if (got != outcome::taken || one->removed) return missed(one, got);
+            }
+        }
+        // Nothing stands in the way any more. What fails from here on has been taken.
+        round.all_taken = true;
+        for (const source_ptr& one : those) {
+            try {
+                static_cast<void>(confirm(lock, one));
+            } catch (...) {
+                make_failed(one, error(EIO, "wait_set: confirm() has thrown"), false);
+            }
+            if (one->now == state::aside) {
+                one->kept = false;
+                make_failed(one, error(*one->failure), false);
+            } else {
+                make_reported(one);
+            }
+            disturb_others_of(*one);
+        }
+        for (const source_ptr& one : those) release(*one);
+        return taking::done;
+    }
+
+    const owned_fd epoll_;
+    const owned_fd wake_;
+    const owned_fd rest_timer_;
+
+    mutable std::mutex mutex_;
+    std::condition_variable changed_;                    // for followers
+    std::condition_variable released_;                   // for remove()
+    std::unordered_map<source_id, source_ptr> sources_;  // mutex_, and what follows
+    std::unordered_map<int, watched> watched_;           // by descriptor
+    std::deque<source_ptr> ready_;                       // to be tried or reported, in turn
+    std::multimap<std::uint64_t, source_ptr> resting_;   // until when
+    source_id next_id_ = first_source;
+    std::uint32_t next_serial_ = first_serial;
+    bool leading_ = false;  // a thread waits for descriptors
+    bool polled_ = false;   // somebody was sent back to fd()
+    bool closed_ = false;
+    unsigned followers_ = 0;    // threads that sleep on changed_
+    unsigned all_waiters_ = 0;  // threads in wait_all()
+    unsigned reports_since_look_ = 0;
+    std::uint64_t calls_ = 0;
+    std::uint64_t cancels_ = 0;
+    std::uint64_t random_ = ipcdoor_now_ns() | 1;
+};
+
+// What another set reports, once it was taken there.
+class on_any {
+public:
+    on_any(wait_set& of, wait_report& into) : of_(&of), into_(&into) {}
+    int fd() const noexcept { return of_->fd(); }
+    bool try_take() {
+        const std::optional<wait_report> got = of_->try_any();
+        if (got) *into_ = *got;
+        return got.has_value();
+    }
+
+private:
+    wait_set* of_;
+    wait_report* into_;
+};
+
+// A wait_report, in the program's own event loop (async.hpp).
+template <event_loop Loop>
+auto async_wait_any(Loop& loop, wait_set& at) {
+    return async_until(loop, at.fd(), [&at] { return at.try_any(); });
+}
+
+}  // namespace ipcdoor
+
+#endif  // IPCDOOR_WAIT_SET_HPP
