@@ -1219,6 +1219,22 @@ TEST_CASE("wait_all() ends when one of its sources dies or is removed", "[wait_s
     CHECK(ended == 0);
 }
 
+TEST_CASE("a forked child may destroy its copy of a set, and the set goes on", "[wait_set][fork]") {
+    auto set = std::make_unique<wait_set>();
+    eventfd_in one(*set);
+    CHECK_FALSE(set->try_any());
+    child copy([&] {
+        set.reset();
+        return 0;
+    });
+    CHECK(copy.wait().exited());
+    one.count.add();
+    CHECK(set->wait_any(soon) == wait_report{one.id, 0});
+    CHECK_FALSE(set->try_any());
+    one.count.add();
+    CHECK(set->wait_any(soon) == wait_report{one.id, 0});
+}
+
 // ---- event loops ------------------------------------------------------------
 
 TEST_CASE("a wait_set in an event loop is readable only while there may be something",

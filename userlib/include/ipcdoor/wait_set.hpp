@@ -429,6 +429,7 @@ private:
             // What is there already may not show in the descriptor: it is tried first.
             make_ready(added);
         } catch (...) {
+            unwatch(*added);
             sources_.erase(place);
             throw;
         }
