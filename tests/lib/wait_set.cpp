@@ -192,7 +192,9 @@ TEST_CASE("a wait_set takes what comes to a mailbox, whoever leaves it", "[wait_
 }
 
 TEST_CASE("a wait_set takes vectors, and only those of the mask", "[wait_set]") {
-    auto [ours, theirs] = connected_pair();
+    auto ends = connected_pair();
+    endpoint& ours = ends.first;
+    endpoint& theirs = ends.second;
     const std::uint32_t slot = ours.slot();
     event low{};
     event high{};
@@ -217,9 +219,9 @@ TEST_CASE("a wait_set takes vectors, and only those of the mask", "[wait_set]") 
     std::sort(both.begin(), both.end());
     CHECK(both == std::vector<source_id>{first, second});
     theirs.close();
-    std::vector<wait_report> ends{set.wait_any(soon), set.wait_any(soon)};
-    for (const wait_report& one : ends) CHECK(one.error_number == EPIPE);
-    CHECK(ends[0].id != ends[1].id);
+    std::vector<wait_report> last{set.wait_any(soon), set.wait_any(soon)};
+    for (const wait_report& one : last) CHECK(one.error_number == EPIPE);
+    CHECK(last[0].id != last[1].id);
 }
 
 TEST_CASE("a wait_set is told of a segment's members", "[wait_set][fork]") {
@@ -252,7 +254,9 @@ TEST_CASE("a wait_set is told of a segment's members", "[wait_set][fork]") {
 }
 
 TEST_CASE("a wait_set takes pulses of a port and of a box", "[wait_set][fork]") {
-    auto [ours, theirs] = connected_pair();
+    auto ends = connected_pair();
+    endpoint& ours = ends.first;
+    endpoint& theirs = ends.second;
     pulse_port in(ours, {.other_vectors = lifecycle_vector});
     pulse_port out(theirs);
     door at = test_door();
@@ -323,7 +327,9 @@ TEST_CASE("a wait_set takes connections", "[wait_set][fork]") {
 }
 
 TEST_CASE("a wait_set reads and writes streams, to their end", "[wait_set]") {
-    auto [one, other] = connected_pair(stream_slot_bytes(4096));
+    auto halves = connected_pair(stream_slot_bytes(4096));
+    endpoint& one = halves.first;
+    endpoint& other = halves.second;
     stream_socket ours(std::move(one), {.limit_bytes = 4096});
     stream_socket theirs(std::move(other), {.limit_bytes = 4096});
     std::array<std::byte, 100> into{};
@@ -393,7 +399,9 @@ TEST_CASE("readable and writable are hints, and take nothing", "[wait_set][fork]
     CHECK(set.wait_any(soon) == wait_report{readable, EPIPE});
     CHECK(peer.wait().signaled(SIGKILL));
 
-    auto [one, other] = connected_pair(stream_slot_bytes(4096));
+    auto halves = connected_pair(stream_slot_bytes(4096));
+    endpoint& one = halves.first;
+    endpoint& other = halves.second;
     pipe_writer out(std::move(one), {.limit_bytes = 4096});
     std::optional<pipe_reader> sink(reader_of(std::move(other)));
     const source_id writable = set.add(on_writable(out));
@@ -410,7 +418,9 @@ TEST_CASE("readable and writable are hints, and take nothing", "[wait_set][fork]
 }
 
 TEST_CASE("a wait_set sends when there is room", "[wait_set]") {
-    auto [ours, theirs] = channel_pair(512);
+    auto ends = channel_pair(512);
+    channel& ours = ends.first;
+    channel& theirs = ends.second;
     ours.send("0", soon);
     CHECK(theirs.receive(soon).text() == "0");
     const std::string text = pattern(3, 500);
@@ -433,7 +443,9 @@ TEST_CASE("a wait_set sends when there is room", "[wait_set]") {
 }
 
 TEST_CASE("a hint is given at first, and while the descriptor is readable", "[wait_set]") {
-    auto [ours, theirs] = channel_pair();
+    auto ends = channel_pair();
+    channel& ours = ends.first;
+    channel& theirs = ends.second;
     theirs.send("early", soon);
     wait_set set;
     const source_id hint = set.add(on_hint(ours));
@@ -503,8 +515,8 @@ TEST_CASE("what cannot be waited for is refused", "[wait_set]") {
     REQUIRE(file);
     CHECK(error_of([&] { set.add(on_descriptor(file.get(), POLLIN, events)); }) == EPERM);
     CHECK(error_of([&] { set.add(on_descriptor(-1, POLLIN, events)); }) == EBADF);
-    auto [ours, theirs] = connected_pair();
-    CHECK(error_of([&] { set.add(on_event(ours, 0, rung)); }) == EINVAL);
+    auto ends = connected_pair();
+    CHECK(error_of([&] { set.add(on_event(ends.first, 0, rung)); }) == EINVAL);
     CHECK(error_of([&] { (void)set.remove(1); }) == ENOENT);
     CHECK(error_of([&] { set.resume(1); }) == ENOENT);
     CHECK(error_of([&] { (void)set.failure(1); }) == ENOENT);
@@ -648,7 +660,9 @@ TEST_CASE("a source that is always ready starves nobody", "[wait_set]") {
 }
 
 TEST_CASE("what is pending and nobody's keeps no thread busy", "[wait_set]") {
-    auto [ours, theirs] = connected_pair();
+    auto ends = connected_pair();
+    endpoint& ours = ends.first;
+    endpoint& theirs = ends.second;
     const std::uint32_t slot = ours.slot();
     event got{};
     std::atomic<std::uint64_t> attempts{0};
@@ -863,7 +877,6 @@ TEST_CASE("what a source throws that is no error of ipcdoor's comes out of the w
 
 TEST_CASE("sources come and go while threads wait", "[wait_set]") {
     wait_set set;
-    std::atomic<bool> stop{false};
     std::atomic<std::uint64_t> reported{0};
     std::atomic<std::uint64_t> wrong{0};
     plain_semaphore units;
@@ -956,11 +969,17 @@ TEST_CASE("several threads share a set, and with wait_mode::once a source's vari
 // ---- all --------------------------------------------------------------------
 
 TEST_CASE("wait_all() takes all or none", "[wait_set]") {
-    auto [ours, theirs] = channel_pair();
-    auto [one, other] = connected_pair(stream_slot_bytes(4096));
+    auto ends = channel_pair();
+    channel& ours = ends.first;
+    channel& theirs = ends.second;
+    auto halves = connected_pair(stream_slot_bytes(4096));
+    endpoint& one = halves.first;
+    endpoint& other = halves.second;
     stream_socket in(std::move(one));
     stream_socket out(std::move(other));
-    auto [end, ringer] = connected_pair();
+    auto bells = connected_pair();
+    endpoint& end = bells.first;
+    endpoint& ringer = bells.second;
     plain_semaphore units;
     counter count;
     timer clock;
@@ -980,7 +999,7 @@ TEST_CASE("wait_all() takes all or none", "[wait_set]") {
     std::vector<std::function<void()>> steps{
         [&] { units.release(); },      [&] { theirs.send("message", soon); },
         [&] { out.write("x", soon); }, [&] { count.add(2); },
-        [&] { clock.set(0s); },        [&, &to = ringer] { to.ring(end.slot(), 8, 3); },
+        [&] { clock.set(0s); },        [&] { ringer.ring(end.slot(), 8, 3); },
     };
     // Whatever comes last.
     for (std::size_t last = 0; last < steps.size(); ++last) {
@@ -1014,7 +1033,9 @@ TEST_CASE("wait_all() takes all or none", "[wait_set]") {
 
 TEST_CASE("a wait_all() that ends early has taken nothing that others could not have",
           "[wait_set]") {
-    auto [ours, theirs] = channel_pair();
+    auto ends = channel_pair();
+    channel& ours = ends.first;
+    channel& theirs = ends.second;
     plain_semaphore units(1);
     plain_semaphore missing;
     timer clock(0s);
@@ -1239,7 +1260,9 @@ TEST_CASE("a forked child may destroy its copy of a set, and the set goes on", "
 
 TEST_CASE("a wait_set in an event loop is readable only while there may be something",
           "[wait_set][poll]") {
-    auto [ours, theirs] = channel_pair();
+    auto ends = channel_pair();
+    channel& ours = ends.first;
+    channel& theirs = ends.second;
     message got;
     timer clock;
     std::uint64_t expirations = 0;
@@ -1303,7 +1326,9 @@ TEST_CASE("a wait_set is awaited, and nested", "[wait_set][async]") {
         }
         std::map<int, std::function<void()>> waiting;
     } loop;
-    auto [ours, theirs] = channel_pair();
+    auto ends = channel_pair();
+    channel& ours = ends.first;
+    channel& theirs = ends.second;
     message got;
     wait_set inner;
     const source_id text = inner.add(on_message(ours, got));
