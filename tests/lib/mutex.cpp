@@ -1,0 +1,666 @@
+// SPDX-License-Identifier: MIT
+// Mutexes between processes: exclusion, deadlines, priority inheritance, and owners that
+// die at every moment.
+#include <linux/futex.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <fstream>
+#include <ipcdoor/mutex.hpp>
+#include <memory>
+#include <optional>
+#include <sstream>
+#include <thread>
+#include <vector>
+
+#include "lib/lib_support.hpp"
+#include "support/catch.hpp"
+#include "support/process.hpp"
+
+using namespace ipcdoor;
+using namespace ipcdoor::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+mutex_options options(opening how = opening::open_or_create) {
+    mutex_options made;
+    made.how = how;
+    made.source = source();
+    return made;
+}
+
+std::uint32_t tid() { return static_cast<std::uint32_t>(::syscall(SYS_gettid)); }
+
+// A mutex in DATA, and the same by other attachments, as other processes have it.
+struct ground {
+    ground()
+        : name(unique_name()),
+          at(test_door()),
+          end(at.create(name, {.data_bytes = 4096, .slots = 8, .source = source()})),
+          lock(end, {}, options()) {}
+    mutex_layout& layout() { return *reinterpret_cast<mutex_layout*>(end.data().data()); }
+    std::string name;
+    door at;
+    endpoint end;
+    mutex lock;
+};
+
+// The number of a thread that was there, and is no more.
+std::uint32_t dead_thread() {
+    std::uint32_t number = 0;
+    std::thread([&] { number = tid(); }).join();
+    // join() returns when the kernel has cleared the number; the thread may still be going.
+    while (::syscall(SYS_tkill, number, 0) == 0) std::this_thread::yield();
+    return number;
+}
+
+// The record of an attachment that is dead, and was met by `here`.
+std::uint32_t dead_record(ground& here) {
+    endpoint gone = here.at.attach(here.name);
+    const std::uint32_t record = mutex_record(gone.slot(), gone.info().generation);
+    (void)here.end.slot_state(gone.slot());
+    gone.close();
+    return record;
+}
+
+}  // namespace
+
+TEST_CASE("a mutex excludes threads of all processes", "[mutex][fork]") {
+    const std::string name = unique_name();
+    door at = test_door();
+    mutex lock(at, name, options());
+    shared<std::atomic<std::uint64_t>> counter;
+    const std::uint64_t each = 1 + scaled(3000);
+    const auto work = [&](mutex& mine) {
+        for (std::uint64_t i = 0; i < each; ++i) {
+            mutex_guard held(mine, soon);
+            // Not an atomic step: two at once would lose one.
+            const std::uint64_t seen = counter->load(std::memory_order_relaxed);
+            if (i % 64 == 0) std::this_thread::yield();
+            counter->store(seen + 1, std::memory_order_relaxed);
+        }
+    };
+    std::vector<child> all;
+    for (int p = 0; p < 2; ++p) {
+        all.emplace_back([&] {
+            door own = test_door();
+            mutex mine(own, name, options(opening::open_only));
+            std::thread other([&] { work(mine); });
+            work(mine);
+            other.join();
+            return 0;
+        });
+    }
+    work(lock);
+    for (auto& one : all) CHECK(one.wait().exited());
+    CHECK(*counter == 5 * each);
+}
+
+TEST_CASE("try_lock and deadlines", "[mutex]") {
+    ground here;
+    CHECK(here.lock.try_lock() == lock_result::acquired);
+    std::thread([&] {
+        CHECK_IN_THREAD(here.lock.try_lock() == lock_result::busy);
+        const auto before = std::chrono::steady_clock::now();
+        CHECK_IN_THREAD(error_of([&] { here.lock.lock(30ms); }) == ETIMEDOUT);
+        CHECK_IN_THREAD(std::chrono::steady_clock::now() - before >= 30ms);
+        CHECK_IN_THREAD(error_of([&] { here.lock.lock(0s); }) == ETIMEDOUT);
+        // A second and more: the wait is looked after in between.
+        const auto later = std::chrono::steady_clock::now();
+        CHECK_IN_THREAD(error_of([&] { here.lock.lock(1200ms); }) == ETIMEDOUT);
+        CHECK_IN_THREAD(std::chrono::steady_clock::now() - later >= 1200ms);
+    }).join();
+    here.lock.unlock();
+    // Free, though the deadline has passed.
+    CHECK(here.lock.lock(std::chrono::steady_clock::now() - 1h) == lock_result::acquired);
+    here.lock.unlock();
+    CHECK(mutex_futex_of(here.layout().word) == 0);
+}
+
+TEST_CASE("EDEADLK for who holds it, EPERM for who does not", "[mutex]") {
+    ground here;
+    endpoint end = here.at.attach(here.name);
+    mutex other(end, {}, options());
+    CHECK(error_of([&] { here.lock.unlock(); }) == EPERM);
+    CHECK(error_of([&] { here.lock.make_consistent(); }) == EPERM);
+    CHECK(here.lock.lock(soon) == lock_result::acquired);
+    CHECK(error_of([&] { here.lock.lock(soon); }) == EDEADLK);
+    CHECK(here.lock.try_lock() == lock_result::busy);
+    // The same thread by another attachment.
+    CHECK(error_of([&] { other.lock(soon); }) == EDEADLK);
+    CHECK(other.try_lock() == lock_result::busy);
+    CHECK(error_of([&] { other.unlock(); }) == EPERM);
+    CHECK(error_of([&] { here.lock.make_consistent(); }) == EINVAL);
+    std::thread([&] { CHECK_IN_THREAD(error_of([&] { here.lock.unlock(); }) == EPERM); }).join();
+    here.lock.unlock();
+    CHECK(error_of([&] { here.lock.unlock(); }) == EPERM);
+    CHECK(other.lock(soon) == lock_result::acquired);
+    other.unlock();
+}
+
+TEST_CASE("two that wait for each other: EDEADLK for one of them", "[mutex][threads]") {
+    ground one;
+    ground two;
+    one.lock.lock(soon);
+    std::atomic<int> wrong{0};
+    std::atomic<bool> has_two{false};
+    std::thread other([&] {
+        two.lock.lock(soon);
+        has_two = true;
+        const int first = error_of([&] {
+            one.lock.lock(soon);
+            one.lock.unlock();
+        });
+        two.lock.unlock();
+        if (first != 0 && first != EDEADLK) ++wrong;
+        if (first == EDEADLK) wrong += 100;
+    });
+    while (!has_two) std::this_thread::yield();
+    const int second = error_of([&] {
+        two.lock.lock(soon);
+        two.lock.unlock();
+    });
+    one.lock.unlock();
+    other.join();
+    CHECK((second == 0 || second == EDEADLK));
+    CHECK(wrong == (second == EDEADLK ? 0 : 100));
+}
+
+TEST_CASE("waiting for a mutex goes on after signal handlers", "[mutex][fork]") {
+    ground here;
+    here.lock.lock(soon);
+    shared<std::atomic<int>> handled;
+    static std::atomic<int>* count;
+    count = &*handled;
+    child waiter([&] {
+        struct sigaction action {};
+        action.sa_handler = [](int) { ++*count; };
+        ::sigaction(SIGUSR1, &action, nullptr);
+        door own = test_door();
+        endpoint end = own.attach(here.name);
+        mutex mine(end, {}, options());
+        EXPECT_CHILD(mine.lock(soon) == lock_result::acquired);
+        mine.unlock();
+        return 0;
+    });
+    waiter.wait_asleep();
+    for (int i = 1; i <= 3; ++i) {
+        waiter.kill(SIGUSR1);
+        while (*handled < i) std::this_thread::sleep_for(1ms);
+    }
+    here.lock.unlock();
+    CHECK(waiter.wait().exited());
+}
+
+TEST_CASE("who waits lends its priority to who holds the mutex", "[mutex][priority]") {
+    ground here;
+    sched_param urgent{};
+    urgent.sched_priority = 10;
+    // Of a thread: 20 usually, -1 - N at real-time priority N.
+    const auto priority_of = [](std::uint32_t thread) {
+        std::ifstream stat("/proc/self/task/" + std::to_string(thread) + "/stat");
+        std::string line;
+        std::getline(stat, line);
+        std::istringstream rest(line.substr(line.rfind(')') + 2));
+        std::string field;
+        for (int i = 3; i <= 18; ++i) rest >> field;
+        return std::stol(field);
+    };
+    std::atomic<std::uint32_t> owner{0};
+    std::atomic<bool> release{false};
+    std::thread holder([&] {
+        here.lock.lock(soon);
+        owner = tid();
+        while (!release) std::this_thread::sleep_for(1ms);
+        here.lock.unlock();
+        owner = 0;
+        while (release) std::this_thread::sleep_for(1ms);
+    });
+    while (owner == 0) std::this_thread::sleep_for(1ms);
+    const std::uint32_t thread = owner;
+    const long before = priority_of(thread);
+    std::atomic<bool> allowed{true};
+    std::thread waiter([&] {
+        if (::sched_setscheduler(0, SCHED_FIFO, &urgent) != 0) allowed = false;
+        here.lock.lock(soon);
+        here.lock.unlock();
+    });
+    // What never comes is found by the number of looks.
+    for (int i = 0; i < 30'000 && allowed && priority_of(thread) != -11; ++i)
+        std::this_thread::sleep_for(1ms);
+    const long lent = priority_of(thread);
+    release = true;
+    waiter.join();
+    while (owner != 0) std::this_thread::sleep_for(1ms);
+    const long after = priority_of(thread);
+    release = false;
+    holder.join();
+    if (!allowed) {
+        WARN("skipped: no right to real-time priorities");
+        return;
+    }
+    CHECK(before > 0);
+    CHECK(lent == -11);
+    CHECK(after == before);
+}
+
+// ---- deaths ----
+
+TEST_CASE("an owner that was killed is told of, waited for or not", "[mutex][fork][death]") {
+    const bool awaited = GENERATE(false, true);
+    ground here;
+    gate taken;
+    child owner([&] {
+        door own = test_door();
+        endpoint end = own.attach(here.name);
+        mutex mine(end, {}, options());
+        EXPECT_CHILD(mine.lock(soon) == lock_result::acquired);
+        taken.open();
+        std::this_thread::sleep_for(soon);
+        return 0;
+    });
+    taken.wait();
+    CHECK(here.lock.try_lock() == lock_result::busy);
+    lock_result got = lock_result::busy;
+    std::thread waiter;
+    if (awaited) {
+        waiter = std::thread([&] {
+            got = here.lock.lock(soon);
+            if (got == lock_result::owner_died) here.lock.make_consistent();
+            here.lock.unlock();
+        });
+        std::this_thread::sleep_for(50ms);
+    }
+    owner.kill();
+    CHECK(owner.wait().signaled(SIGKILL));
+    if (awaited) {
+        waiter.join();
+    } else {
+        got = GENERATE(false, true) ? here.lock.try_lock() : here.lock.lock(soon);
+        if (got == lock_result::owner_died) here.lock.make_consistent();
+        here.lock.unlock();
+    }
+    CHECK(got == lock_result::owner_died);
+    CHECK(here.lock.lock(soon) == lock_result::acquired);
+    here.lock.unlock();
+}
+
+TEST_CASE("of several that wait one is told of the death, and the others come after it",
+          "[mutex][fork][death]") {
+    ground here;
+    gate taken;
+    child owner([&] {
+        door own = test_door();
+        endpoint end = own.attach(here.name);
+        mutex mine(end, {}, options());
+        mine.lock(soon);
+        taken.open();
+        std::this_thread::sleep_for(soon);
+        return 0;
+    });
+    taken.wait();
+    shared<std::atomic<int>> told;
+    std::vector<child> waiters;
+    for (int i = 0; i < 4; ++i) {
+        waiters.emplace_back([&] {
+            door own = test_door();
+            endpoint end = own.attach(here.name);
+            mutex mine(end, {}, options());
+            const lock_result got = mine.lock(soon);
+            if (got == lock_result::owner_died) {
+                ++*told;
+                mine.make_consistent();
+            }
+            mine.unlock();
+            return 0;
+        });
+        waiters.back().wait_asleep();
+    }
+    owner.kill();
+    for (auto& one : waiters) CHECK(one.wait().exited());
+    CHECK(*told == 1);
+    CHECK(mutex_futex_of(here.layout().word) == 0);
+}
+
+TEST_CASE("without make_consistent() nobody can lock it any more", "[mutex][death]") {
+    ground here;
+    here.layout().word = mutex_word(dead_thread(), dead_record(here));
+    CHECK(here.lock.lock(soon) == lock_result::owner_died);
+    std::atomic<int> error{0};
+    std::thread waiter([&] { error = error_of([&] { here.lock.lock(soon); }); });
+    std::this_thread::sleep_for(50ms);
+    here.lock.unlock();
+    waiter.join();
+    CHECK(error == ENOTRECOVERABLE);
+    CHECK(error_of([&] { here.lock.lock(soon); }) == ENOTRECOVERABLE);
+    CHECK(error_of([&] { (void)here.lock.try_lock(); }) == ENOTRECOVERABLE);
+    CHECK_FALSE(here.lock.held_by_this_thread());
+    CHECK(mutex_futex_of(here.layout().word) == 0);
+}
+
+TEST_CASE("an owner that dies without having made it consistent is told of as well",
+          "[mutex][death]") {
+    ground here;
+    here.layout().word = mutex_word(dead_thread(), dead_record(here));
+    here.layout().state = mutex_inconsistent;
+    CHECK(here.lock.lock(soon) == lock_result::owner_died);
+    here.lock.make_consistent();
+    here.lock.unlock();
+    CHECK(here.lock.lock(soon) == lock_result::acquired);
+    here.lock.unlock();
+}
+
+TEST_CASE("a thread that ends while it holds the mutex is a dead owner", "[mutex][death]") {
+    const bool awaited = GENERATE(false, true);
+    ground here;
+    std::atomic<bool> end{false};
+    std::atomic<bool> holds{false};
+    std::thread owner([&] {
+        here.lock.lock(soon);
+        holds = true;
+        while (!end) std::this_thread::sleep_for(1ms);
+    });
+    while (!holds) std::this_thread::yield();
+    std::thread ender([&] {
+        if (awaited) std::this_thread::sleep_for(50ms);
+        end = true;
+    });
+    if (!awaited) {
+        ender.join();
+        owner.join();
+    }
+    CHECK(here.lock.lock(soon) == lock_result::owner_died);
+    if (awaited) {
+        ender.join();
+        owner.join();
+    }
+    here.lock.make_consistent();
+    here.lock.unlock();
+}
+
+TEST_CASE("a number that is another thread's by now does not keep the mutex",
+          "[mutex][fork][death]") {
+    ground here;
+    // An innocent thread of another process that has no part in this.
+    gate over;
+    child innocent([&] {
+        over.wait();
+        return 0;
+    });
+    const auto number = static_cast<std::uint32_t>(innocent.pid());
+    const std::uint32_t waiters = GENERATE(std::uint32_t{0}, std::uint32_t{FUTEX_WAITERS});
+    const std::uint32_t dead = dead_record(here);
+    SECTION("the attachment is dead") {
+        here.layout().word = mutex_word(number | waiters, dead);
+        CHECK(here.lock.try_lock() == lock_result::owner_died);
+        here.lock.make_consistent();
+        here.lock.unlock();
+        here.layout().word = mutex_word(number | waiters, dead);
+        CHECK(here.lock.lock(soon) == lock_result::owner_died);
+    }
+    SECTION("the attachment is alive, and its process has no such thread") {
+        const std::uint32_t alive = mutex_record(here.end.slot(), here.end.info().generation);
+        here.layout().word = mutex_word(number | waiters, alive);
+        CHECK(here.lock.lock(soon) == lock_result::owner_died);
+    }
+    SECTION("it is this very thread's") {
+        here.layout().word = mutex_word(tid() | waiters, dead);
+        CHECK(here.lock.lock(soon) == lock_result::owner_died);
+        here.lock.make_consistent();
+        here.lock.unlock();
+        const std::uint32_t alive = mutex_record(here.end.slot(), here.end.info().generation);
+        here.layout().word = mutex_word(tid() | waiters, alive);
+        CHECK(here.lock.lock(soon) == lock_result::owner_died);
+    }
+    here.lock.make_consistent();
+    here.lock.unlock();
+    CHECK(here.lock.lock(soon) == lock_result::acquired);
+    here.lock.unlock();
+    CHECK(mutex_futex_of(here.layout().word) == 0);
+    over.open();
+    CHECK(innocent.wait().exited());
+}
+
+TEST_CASE("a waiter that died when it was handed the mutex is found by its entry",
+          "[mutex][fork][death]") {
+    ground here;
+    const std::uint32_t alive = mutex_record(here.end.slot(), here.end.info().generation);
+    gate over;
+    child innocent([&] {
+        over.wait();
+        return 0;
+    });
+    SECTION("its number is nobody's; the record is the former owner's, who lives") {
+        const std::uint32_t number = dead_thread();
+        here.layout().waiters[17] = mutex_word(number, dead_record(here));
+        here.layout().word = mutex_word(number | FUTEX_WAITERS, alive);
+    }
+    SECTION("its number is another thread's") {
+        const auto number = static_cast<std::uint32_t>(innocent.pid());
+        here.layout().waiters[17] = mutex_word(number, dead_record(here));
+        here.layout().word = mutex_word(number | FUTEX_WAITERS, alive);
+    }
+    CHECK(here.lock.lock(soon) == lock_result::owner_died);
+    here.lock.make_consistent();
+    here.lock.unlock();
+    over.open();
+    CHECK(innocent.wait().exited());
+}
+
+TEST_CASE("a waiter that was handed the mutex and lives is not robbed", "[mutex][death]") {
+    ground here;
+    endpoint end = here.at.attach(here.name);
+    // In the moment after the kernel's hand-over: the record is a dead one's still.
+    std::atomic<std::uint32_t> number{0};
+    std::atomic<bool> stop{false};
+    std::thread handed([&] {
+        number = tid();
+        while (!stop) std::this_thread::sleep_for(1ms);
+    });
+    while (number == 0) std::this_thread::yield();
+    here.layout().waiters[200] =
+        mutex_word(number, mutex_record(end.slot(), end.info().generation));
+    here.layout().word = mutex_word(number | FUTEX_WAITERS, dead_record(here));
+    CHECK(here.lock.try_lock() == lock_result::busy);
+    CHECK(error_of([&] { here.lock.lock(50ms); }) == ETIMEDOUT);
+    stop = true;
+    handed.join();
+    CHECK(here.lock.lock(soon) == lock_result::owner_died);
+    here.lock.make_consistent();
+    here.lock.unlock();
+}
+
+TEST_CASE("an owner that executes another program is a dead one", "[mutex][fork][death]") {
+    ground here;
+    gate taken;
+    child owner([&] {
+        door own = test_door();
+        endpoint end = own.attach(here.name);
+        mutex mine(end, {}, options());
+        mine.lock(soon);
+        taken.open();
+        ::execl("/bin/sh", "sh", "-c", "exec sleep 60", nullptr);
+        return 1;
+    });
+    taken.wait();
+    CHECK(here.lock.lock(soon) == lock_result::owner_died);
+    here.lock.make_consistent();
+    here.lock.unlock();
+    owner.kill();
+}
+
+TEST_CASE("who destroys a mutex that it holds dies as its owner", "[mutex][death]") {
+    const std::string name = unique_name();
+    door at = test_door();
+    mutex stays(at, name, options());
+    auto goes = std::make_unique<mutex>(at, name, options());
+    goes->lock(soon);
+    goes.reset();
+    CHECK(stays.lock(soon) == lock_result::owner_died);
+    stays.make_consistent();
+    stays.unlock();
+}
+
+TEST_CASE("a guard unlocks, and says whether the owner had died", "[mutex]") {
+    ground here;
+    {
+        mutex_guard held(here.lock, soon);
+        CHECK_FALSE(held.owner_died());
+        CHECK(error_of([&] { held.lock(); }) == EDEADLK);
+        held.unlock();
+        CHECK(error_of([&] { held.unlock(); }) == EPERM);
+        held.lock(soon);
+        CHECK(here.lock.held_by_this_thread());
+    }
+    CHECK_FALSE(here.lock.held_by_this_thread());
+    here.layout().word = mutex_word(dead_thread(), dead_record(here));
+    {
+        mutex_guard held(here.lock, soon);
+        CHECK(held.owner_died());
+        here.lock.make_consistent();
+    }
+    mutex_guard held(here.lock, soon);
+    CHECK_FALSE(held.owner_died());
+}
+
+TEST_CASE("a forked child may not use its parent's mutex", "[mutex][fork]") {
+    ground here;
+    here.lock.lock(soon);
+    child heir([&] {
+        EXPECT_CHILD(error_of([&] { here.lock.unlock(); }) == EPERM);
+        EXPECT_CHILD(error_of([&] { here.lock.lock(soon); }) == EPERM);
+        EXPECT_CHILD(error_of([&] { (void)here.lock.try_lock(); }) == EPERM);
+        // One of its own knows the child's number, not the parent's.
+        door own = test_door();
+        endpoint end = own.attach(here.name);
+        mutex mine(end, {}, options());
+        EXPECT_CHILD(mine.try_lock() == lock_result::busy);
+        EXPECT_CHILD(mine.lock(soon) == lock_result::acquired);
+        mine.unlock();
+        return 0;
+    });
+    heir.wait_asleep();
+    here.lock.unlock();
+    CHECK(heir.wait().exited());
+}
+
+TEST_CASE("EXDEV in another PID namespace", "[mutex][fork][namespace]") {
+    if (::geteuid() != 0) return;
+    const std::string name = unique_name();
+    door at = test_door();
+    mutex lock(at, name, options());
+    child outer([&] {
+        if (::unshare(CLONE_NEWPID) != 0) return 77;
+        const pid_t inner = ::fork();
+        if (inner == 0) {
+            door own = test_door();
+            const int why = error_of([&] { mutex mine(own, name, options(opening::open_only)); });
+            ::_exit(why == EXDEV ? 0 : 1);
+        }
+        int status = 0;
+        EXPECT_CHILD(::waitpid(inner, &status, 0) == inner);
+        EXPECT_CHILD(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+        return 0;
+    });
+    const child_status end = outer.wait();
+    if (end.exited(77)) WARN("skipped: no PID namespaces here");
+    CHECK((end.exited() || end.exited(77)));
+}
+
+TEST_CASE("random deaths of owners and waiters: exclusion, and nobody waits for ever",
+          "[mutex][fork][death]") {
+    ground here;
+    struct record {
+        std::atomic<std::uint32_t> inside;  // who is in the critical section, plus one
+        std::atomic<std::uint32_t> wrong;
+        std::atomic<std::uint64_t> rounds;
+        std::atomic<std::uint64_t> died;
+    };
+    shared<record> seen;
+    const auto body = [&](std::uint32_t self) {
+        return [&, self] {
+            door own = test_door();
+            endpoint end = own.attach(here.name);
+            mutex mine(end, {}, options());
+            for (;;) {
+                const lock_result got = mine.lock(soon);
+                if (got == lock_result::owner_died) {
+                    seen->inside = 0;
+                    ++seen->died;
+                    mine.make_consistent();
+                }
+                // A mark left by a dead one without the news of it would be wrong.
+                if (seen->inside.exchange(self + 1) != 0) ++seen->wrong;
+                for (int i = 0; i < 50; ++i)
+                    if (seen->inside != self + 1) ++seen->wrong;
+                seen->inside = 0;
+                ++seen->rounds;
+                mine.unlock();
+            }
+            return 0;
+        };
+    };
+    std::vector<child> all;
+    for (std::uint32_t i = 0; i < 4; ++i) all.emplace_back(body(i));
+    const std::uint64_t kills = 1 + scaled(100);
+    std::uint64_t random = 4711;
+    for (std::uint64_t i = 0; i < kills; ++i) {
+        random = random * 6364136223846793005ULL + 1442695040888963407ULL;
+        const std::uint32_t victim = random >> 33 & 3;
+        std::this_thread::sleep_for(std::chrono::microseconds(random >> 40 & 4095));
+        all[victim].kill();
+        CHECK(all[victim].wait().signaled(SIGKILL));
+        all[victim] = child(body(victim));
+        const std::uint64_t before = seen->rounds;
+        const std::uint64_t limit = now_ns() + 60'000'000'000;
+        while (seen->rounds == before && now_ns() < limit) std::this_thread::yield();
+        REQUIRE(seen->rounds != before);
+    }
+    for (auto& one : all) one.kill();
+    for (auto& one : all) CHECK(one.wait().signaled(SIGKILL));
+    CHECK(seen->wrong == 0);
+    const lock_result last = here.lock.lock(soon);
+    if (last == lock_result::owner_died) here.lock.make_consistent();
+    here.lock.unlock();
+}
+
+TEST_CASE("whatever is written into a mutex, calls end by their deadline", "[mutex][hostile]") {
+    ground here;
+    endpoint bad = here.at.attach(here.name);
+    auto& layout = *reinterpret_cast<mutex_layout*>(bad.data().data());
+    const std::uint32_t self = mutex_record(here.end.slot(), here.end.info().generation);
+    std::atomic<bool> stop{false};
+    std::thread vandal([&] {
+        const std::uint32_t own = tid();
+        std::uint64_t x = 88172645463325252ULL;
+        while (!stop) {
+            x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+            const std::uint32_t numbers[] = {0, 1, 2, own, static_cast<std::uint32_t>(x)};
+            const std::uint32_t record = x % 3 == 0 ? self : static_cast<std::uint32_t>(x >> 32);
+            layout.word =
+                mutex_word(numbers[x % 5] | static_cast<std::uint32_t>(x & 0xc0000000), record);
+            layout.waiters[x % 256] = mutex_word(numbers[x / 8 % 5], record);
+            layout.state = x % 5 == 0 ? static_cast<std::uint32_t>(x) % 3 : 0;
+            if (x % 16 == 0) std::this_thread::sleep_for(1ms);
+        }
+    });
+    const std::uint64_t rounds = 1 + scaled(100);
+    for (std::uint64_t i = 0; i < rounds; ++i) {
+        const int locked = error_of([&] { here.lock.lock(5ms); });
+        CHECK((locked == 0 || locked == ETIMEDOUT || locked == EPROTO || locked == EDEADLK ||
+               locked == ENOTRECOVERABLE));
+        if (locked != 0) continue;
+        const int unlocked = error_of([&] { here.lock.unlock(); });
+        CHECK((unlocked == 0 || unlocked == EPROTO));
+    }
+    stop = true;
+    vandal.join();
+}
