@@ -4,6 +4,8 @@
 #define IPCDOOR_IPCDOOR_HPP
 
 #include <ipcdoor/async.hpp>
+#include <ipcdoor/barrier.hpp>
+#include <ipcdoor/condition.hpp>
 #include <ipcdoor/deadline.hpp>
 #include <ipcdoor/descriptor.hpp>
 #include <ipcdoor/door.hpp>
@@ -16,11 +18,13 @@
 #include <ipcdoor/mailbox.hpp>
 #include <ipcdoor/memory.hpp>
 #include <ipcdoor/message.hpp>
+#include <ipcdoor/mutex.hpp>
 #include <ipcdoor/offset_ptr.hpp>
 #include <ipcdoor/pipe.hpp>
 #include <ipcdoor/publish.hpp>
 #include <ipcdoor/ring.hpp>
 #include <ipcdoor/rpc.hpp>
+#include <ipcdoor/semaphore.hpp>
 #include <ipcdoor/signal.hpp>
 #include <ipcdoor/signal_box.hpp>
 #include <ipcdoor/stream.hpp>
