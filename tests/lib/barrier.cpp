@@ -55,13 +55,15 @@ TEST_CASE("nobody leaves a phase before all have arrived, and one is told so", "
         others.emplace_back([&] {
             door own = test_door();
             barrier mine(own, name, of(1));  // its creator's number counts
-            std::thread second([&] { run(mine); });
             run(mine);
-            second.join();
             return 0;
         });
     }
+    std::thread second([&] { run(all); });
+    std::thread third([&] { run(all); });
     run(all);
+    second.join();
+    third.join();
     for (auto& one : others) CHECK(one.wait().exited());
     CHECK(seen->wrong == 0);
     CHECK(seen->serial == phases);

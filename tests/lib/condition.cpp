@@ -96,29 +96,30 @@ TEST_CASE("the deadline passes: false, and the mutex is held", "[condition]") {
     here.changed.notify_all();
 }
 
-TEST_CASE("each notification serves one of several processes with several threads",
+TEST_CASE("each notification serves one, of several processes and of several threads of one",
           "[condition][fork][threads]") {
     const std::string name = unique_name();
     monitor here(name);
     shared<state> shared_state;
     const std::uint64_t each = 1 + scaled(300);
-    constexpr std::uint64_t processes = 2;
-    constexpr std::uint64_t threads = 3;
+    constexpr std::uint64_t takers = 6;
     std::vector<child> all;
-    for (std::uint64_t p = 0; p < processes; ++p) {
+    for (int p = 0; p < 3; ++p) {
         all.emplace_back([&] {
             monitor mine(name);
-            std::vector<std::thread> some;
-            for (std::uint64_t t = 0; t < threads; ++t) {
-                some.emplace_back([&] {
-                    for (std::uint64_t i = 0; i < each; ++i) take_one(mine, *shared_state);
-                });
-            }
-            for (auto& one : some) one.join();
+            for (std::uint64_t i = 0; i < each; ++i) take_one(mine, *shared_state);
             return 0;
         });
     }
-    for (std::uint64_t i = 1; i <= processes * threads * each; ++i) {
+    // And three that share a process and its doorbell.
+    monitor crowd(name);
+    std::vector<std::thread> some;
+    for (int t = 0; t < 3; ++t) {
+        some.emplace_back([&] {
+            for (std::uint64_t i = 0; i < each; ++i) take_one(crowd, *shared_state);
+        });
+    }
+    for (std::uint64_t i = 1; i <= takers * each; ++i) {
         {
             mutex_guard held(here.lock, soon);
             ++shared_state->units;
@@ -127,6 +128,7 @@ TEST_CASE("each notification serves one of several processes with several thread
         // One at a time every now and then, so that no later one repairs a lost one.
         if (i % 3 == 0) wait_for(shared_state->taken, i);
     }
+    for (auto& one : some) one.join();
     for (auto& one : all) CHECK(one.wait().exited());
     CHECK(shared_state->units == 0);
 }
@@ -139,18 +141,20 @@ TEST_CASE("notify_all wakes all", "[condition][fork][threads]") {
     for (int p = 0; p < 3; ++p) {
         all.emplace_back([&] {
             monitor mine(name);
-            std::thread other([&] { take_one(mine, *shared_state); });
             take_one(mine, *shared_state);
-            other.join();
             return 0;
         });
     }
+    monitor crowd(name);
+    std::vector<std::thread> some;
+    for (int t = 0; t < 3; ++t) some.emplace_back([&] { take_one(crowd, *shared_state); });
     wait_for(shared_state->waiting, 6);
     {
         mutex_guard held(here.lock, soon);
         shared_state->units = 6;
     }
     here.changed.notify_all();
+    for (auto& one : some) one.join();
     for (auto& one : all) CHECK(one.wait().exited());
 }
 

@@ -83,6 +83,18 @@ until_says "two
 one" ./heap
 kill "$keeper"
 wait "$keeper" || true
+./semaphore hold 60 > first & first=$!
+until_says "" grep -q . first
+./semaphore hold 60 > second & second=$!
+until_says "" grep -q . second
+./semaphore hold 0 > third & third=$!
+kill -9 "$first"
+wait "$third"
+[ "$(cat first second third)" = "got one, 1 free
+got one, 0 free
+got one, 0 free" ] || { echo "the holders said: $(cat first second third)"; exit 1; }
+kill "$second"
+wait "$first" "$second" || true
 
 for server in ./message ./async_epoll ./async_asio ./async_io_uring ./async_sd_event; do
 for server in ./message ./wait_set ./async_epoll ./async_asio ./async_io_uring ./async_sd_event; do

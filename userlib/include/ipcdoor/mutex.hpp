@@ -215,12 +215,12 @@ private:
 
     static pid_namespace own_namespace() {
         struct stat about {};
-        if (::stat("/proc/self/ns/pid", &about) != 0) {
-            const int why = errno;
-            detail::throw_error(why, std::string("mutex: /proc/self/ns/pid: ") +
-                                         std::strerror(why) + " (is /proc mounted?)");
-        }
-        return {about.st_ino, about.st_dev};
+        if (::stat("/proc/self/ns/pid", &about) == 0) return {about.st_ino, about.st_dev};
+        const int why = errno;
+        // A kernel without PID namespaces has one.
+        if (why == ENOENT && ::stat("/proc/self/stat", &about) == 0) return {0, 0};
+        detail::throw_error(why, std::string("mutex: /proc/self/ns/pid: ") + std::strerror(why) +
+                                     " (is /proc mounted?)");
     }
     void check_namespace() const {
         const pid_namespace here = own_namespace();
