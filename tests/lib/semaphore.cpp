@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <bit>
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
@@ -394,6 +395,43 @@ TEST_CASE("a waiter that gives up leaves the wake-up to another one", "[semaphor
     *stop = true;
     for (auto& one : hasty) CHECK(one.wait().exited());
     patient.kill();
+}
+
+TEST_CASE("a waiter that takes one of several units passes the wake-up on", "[semaphore][fork]") {
+    const std::string name = unique_name();
+    door at = test_door();
+    semaphore sem(at, name, with(0));
+    endpoint raw = at.attach(name);
+    auto& layout = layout_of(raw);
+    gate over;
+    shared<std::atomic<int>> got;
+    const auto body = [&] {
+        door own = test_door();
+        semaphore mine(own, name, with(0, opening::open_only));
+        mine.acquire(soon);
+        // Its end would be news for the other one.
+        ++*got;
+        over.wait();
+        return 0;
+    };
+    child first(body);
+    first.wait_asleep();
+    const std::uint64_t armed = layout.line.sleeping[0];
+    REQUIRE(std::has_single_bit(armed));
+    child second(body);
+    second.wait_asleep();
+    // Two units come, and one ring: as if the other ringer had found no bit, because the
+    // second one was about to set it, or as if its ring had met one that left.
+    layout.line.sleeping[0].fetch_and(~armed);
+    layout.count = 2;
+    raw.ring(static_cast<std::uint32_t>(std::countr_zero(armed)), 1);
+    const std::uint64_t limit = now_ns() + 50'000'000'000;
+    while (*got < 2 && now_ns() < limit) std::this_thread::sleep_for(1ms);
+    CHECK(*got == 2);
+    over.open();
+    CHECK(first.wait().exited());
+    CHECK(second.wait().exited());
+    CHECK(sem.value() == 0);
 }
 
 TEST_CASE("a unit for a waiter that is killed goes to another one", "[semaphore][fork][death]") {

@@ -71,6 +71,10 @@ says "./rpc_c serve" 5 ./rpc 2 3
 says "./rpc serve" 5 ./rpc_c 2 3
 says "./rpc_flatbuffers serve" "2 x tea: 7" ./rpc_flatbuffers tea 2 3.5
 
+says "./publish paper" "a new page
+a new page
+a new page" ./publish 3
+
 says "./latest write" "a newer one
 a newer one
 a newer one" ./latest 3
@@ -83,6 +87,7 @@ until_says "two
 one" ./heap
 kill "$keeper"
 wait "$keeper" || true
+
 ./semaphore hold 60 > first & first=$!
 until_says "" grep -q . first
 ./semaphore hold 60 > second & second=$!
@@ -96,7 +101,6 @@ got one, 0 free" ] || { echo "the holders said: $(cat first second third)"; exit
 kill "$second"
 wait "$first" "$second" || true
 
-for server in ./message ./async_epoll ./async_asio ./async_io_uring ./async_sd_event; do
 for server in ./message ./wait_set ./async_epoll ./async_asio ./async_io_uring ./async_sd_event; do
     "$server" & pid=$!
     until_says "you said: hello" ./message hello
