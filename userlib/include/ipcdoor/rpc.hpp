@@ -496,6 +496,13 @@ Result unpack(const message& reply, std::string_view method, signature_text call
     }
 }
 
+// What a call needs and leaves behind for the next one.
+struct call_memory {
+    std::vector<std::byte> request;
+    message reply;
+    std::atomic<bool> taken{false};
+};
+
 }  // namespace detail
 
 // The result of a call that was started; see pending_reply.
@@ -668,11 +675,7 @@ private:
     // What a call needs memory for, kept for the next one: large blocks that are fetched from
     // the kernel each time cost more than the call. One call at a time has it, others
     // have their own.
-    struct kept_memory {
-        std::vector<std::byte> request;
-        message reply;
-        std::atomic<bool> taken{false};
-    };
+    using kept_memory = detail::call_memory;
     class memory_user {
     public:
         explicit memory_user(kept_memory& kept)
