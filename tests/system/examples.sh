@@ -88,11 +88,11 @@ one" ./heap
 kill "$keeper"
 wait "$keeper" || true
 
-./semaphore hold 60 > first & first=$!
+./resource_semaphore hold 60 > first & first=$!
 until_says "" grep -q . first
-./semaphore hold 60 > second & second=$!
+./resource_semaphore hold 60 > second & second=$!
 until_says "" grep -q . second
-./semaphore hold 0 > third & third=$!
+./resource_semaphore hold 0 > third & third=$!
 kill -9 "$first"
 wait "$third"
 [ "$(cat first second third)" = "got one, 1 free

@@ -1,5 +1,5 @@
-// Places that come back when their holder dies:  ./semaphore hold 60 &  then
-// ./semaphore hold 0; with two such sleepers a third one waits, until one is killed.
+// Places that come back when their holder dies:  ./resource_semaphore hold 60 &  then
+// ./resource_semaphore hold 0; with two such sleepers a third one waits, until one is killed.
 #include <chrono>
 #include <iostream>
 #include <ipcdoor/ipcdoor.hpp>
