@@ -71,6 +71,23 @@ TEST_CASE("nobody leaves a phase before all have arrived, and one is told so", "
     CHECK(all.phase() == 1 + phases);
 }
 
+TEST_CASE("threads of one process are told of the phase that each of them waits for", "[barrier]") {
+    // Those that are quick wait for the next phase while others have not yet heard of the
+    // end of this one.
+    door at = test_door();
+    constexpr std::uint32_t parties = 4;
+    const std::uint64_t phases = 1 + scaled(20'000);
+    barrier all(at, unique_name(), of(parties));
+    std::vector<std::thread> others;
+    const auto run = [&] {
+        for (std::uint64_t i = 1; i <= phases; ++i) all.arrive_and_wait(soon);
+    };
+    others.reserve(parties);
+    for (std::uint32_t i = 0; i < parties; ++i) others.emplace_back(run);
+    for (std::thread& one : others) one.join();
+    CHECK(all.phase() == 1 + phases);
+}
+
 TEST_CASE("a barrier of one party lets it pass", "[barrier]") {
     door at = test_door();
     barrier alone(at, unique_name(), of(1));

@@ -125,8 +125,6 @@ public:
     template <class Ready, class Before>
     bool wait(Ready&& ready, std::uint64_t deadline_ns, Before&& before) {
         std::unique_lock lock(mutex_);
-        // Whoever leaves may have taken a ring that was for all.
-        const hand_on next{changed_};
         bool prepared = false;
         for (;;) {
             if (prepared) {
@@ -208,7 +206,9 @@ private:
 
     void note_news() noexcept { news_.fetch_add(1, std::memory_order_relaxed); }
 
-    // Takes the line's lock and the lead back, whatever happens.
+    // Takes the line's lock and the lead back, whatever happens. All followers look: they
+    // may wait for different things (a phase that has ended, and the next one), and who is
+    // told alone and finds nothing leads, while somebody else sleeps with all it waits for.
     struct leadership {
         waiting_line& line;
         std::unique_lock<std::mutex>& lock;
@@ -218,6 +218,7 @@ private:
             if (line.polled()) line.arm(line.shared_.polling);
             lock.lock();
             line.leading_ = false;
+            line.changed_.notify_all();
         }
     };
 
