@@ -60,8 +60,11 @@ done
 
 start lonely unix:lonely.sock ipcdoor:nobody
 "$build/plain/tests/system/proxy_clients" other.sock lonely.sock 1 10 > /dev/null 2>&1 &
+clients=$!
 until grep -qs 'ipcdoor:nobody: ' lonely.err; do sleep 0.02; done
-kill %% 2> /dev/null || true
+# It may have ended by itself.
+kill "$clients" 2> /dev/null || true
+wait "$clients" 2> /dev/null || true
 stop lonely
 json_says lonely.json connections 0
 for nonsense in "" "unix:a" "unix:a unix:b" "ipcdoor:a ipcdoor:b" "tcp:nowhere ipcdoor:a" "ipcdoor:a bogus:b"; do
