@@ -77,11 +77,11 @@ $(TESTS_SYSTEM): $(V)/tests/system/%: $(V)/obj/tests/system/src/%.o $(V)/obj/tes
 -include $(TESTS_OBJS:.o=.d) $(TESTS_OBJS_crash:.o=.d)
 
 .PHONY: test-matrix test-debug
-test-matrix: tests ## the guest suites on every packaged kernel (K=… for some)
-	@tests/matrix $(or $(K),packaged)
+test-matrix: tests ## the guest suites on every packaged kernel (K=… for some, LEDGER=1 in pieces)
+	@tests/matrix $(if $(LEDGER),--ledger) $(or $(K),packaged)
 
-test-debug: tests ## the guest suites on the debug kernels, built on first use (K=… for some)
-	@tests/matrix $(or $(K),debug)
+test-debug: tests ## the guest suites on the debug kernels, built on first use (K=…, LEDGER=1)
+	@tests/matrix $(if $(LEDGER),--ledger) $(or $(K),debug)
 
 .PHONY: coverage
 coverage: ## line and branch coverage of library and module; pages in $(OUT)/coverage
