@@ -240,6 +240,18 @@ TEST_CASE("WAIT sleeps until its absolute deadline, not less", "[uapi][wait]") {
     CHECK(now_ns() >= deadline);
 }
 
+TEST_CASE("a deadline holds beside the later one of another waiter", "[uapi][wait]") {
+    const auto door = open_door();
+    const auto [a, b] = attached_pair(door);
+    waiting_thread later(b, bit(4), IPCDOOR_WAIT_ACK);
+    const auto deadline = deadline_in(std::chrono::milliseconds(50));
+    CHECK(wait(b, bit(3), deadline).error == -ETIMEDOUT);
+    CHECK(now_ns() >= deadline);
+    CHECK_FALSE(later.done());
+    REQUIRE(ring(a, 1, 4) == 0);
+    CHECK(later.join().error == 0);
+}
+
 TEST_CASE("every representation of a far deadline waits", "[uapi][wait]") {
     const auto door = open_door();
     const auto [a, b] = attached_pair(door);
