@@ -118,6 +118,15 @@ const lie lies[] = {
      [](offer& o) {
          o.slot_file = ipcdoor::owned_fd(sys::open_at(AT_FDCWD, "/dev/zero", O_RDWR));
      }},
+    {"another slot's file",
+     [](offer& o) {
+         const std::uint32_t other = o.hello.slot == 0 ? 1 : 0;
+         o.pages = soft::make_sealed_slot(shape, {other, 1, rights}, o.slot_file);
+     }},
+    {"the file of an earlier generation",
+     [](offer& o) {
+         o.pages = soft::make_sealed_slot(shape, {o.hello.slot, 0, rights}, o.slot_file);
+     }},
     {"data without seals", [](offer& o) { o.data_file = ipcdoor::owned_fd(memory_file(page, 0)); }},
     {"data too small",
      [](offer& o) {
