@@ -71,6 +71,7 @@
 #include <ipcdoor/deadline.hpp>
 #include <ipcdoor/detail/step.hpp>
 #include <ipcdoor/detail/turn.hpp>
+#include <ipcdoor/detail/versions.hpp>
 #include <ipcdoor/detail/wait_until.hpp>
 #include <ipcdoor/endpoint.hpp>
 #include <ipcdoor/error.hpp>
@@ -463,17 +464,8 @@ private:
                                 "heap: DATA holds something else (wrong magic); a heap takes a "
                                 "segment of its own");
         }
-        const std::uint32_t oldest = head.version_min.load(std::memory_order_relaxed);
-        const std::uint32_t newest = head.version_max.load(std::memory_order_relaxed);
-        if (oldest > newest || oldest == 0) damaged("its version range is empty");
-        if (oldest > heap_version_max || newest < heap_version_min) {
-            detail::throw_error(EPROTONOSUPPORT,
-                                "heap: DATA holds layouts " + std::to_string(oldest) + " to " +
-                                    std::to_string(newest) + ", this library speaks " +
-                                    std::to_string(heap_version_min) + " to " +
-                                    std::to_string(heap_version_max) +
-                                    "; update the older program");
-        }
+        detail::check_versions("heap: DATA holds", detail::versions_of(head),
+                               {heap_version_min, heap_version_max});
         const std::uint64_t page = head.page_bytes.load(std::memory_order_relaxed);
         const std::uint64_t most = head.max_bytes.load(std::memory_order_relaxed);
         if (page != place_.page_bytes || most != place_.max * heap_granule)
