@@ -578,11 +578,7 @@ private:
 
     void set_rest_timer() noexcept {
         itimerspec at{};
-        if (!resting_.empty()) {
-            const std::uint64_t ns = resting_.begin()->first;
-            at.it_value.tv_sec = static_cast<time_t>(ns / 1'000'000'000);
-            at.it_value.tv_nsec = static_cast<long>(ns % 1'000'000'000);
-        }
+        if (!resting_.empty()) at.it_value = detail::to_timespec(resting_.begin()->first);
         static_cast<void>(::timerfd_settime(rest_timer_.get(), TFD_TIMER_ABSTIME, &at, nullptr));
     }
 
