@@ -271,7 +271,7 @@ private:
                 return true;
             }
             if (!ready_.empty()) continue;  // came while the dead were buried
-            const bool past = deadline_ns == 0 || ipcdoor_now_ns() >= deadline_ns;
+            const bool past = deadline::at_ns(deadline_ns).is_past();
             if (past && looked) return false;
             if (leading_) {
                 if (past || !detail::wait_until(changed_, lock, deadline_ns)) looked = true;

@@ -777,11 +777,6 @@ private:
         return told;
     }
 
-    static bool is_past(std::uint64_t deadline_ns) noexcept {
-        return deadline_ns == 0 ||
-               (deadline_ns != IPCDOOR_NO_DEADLINE && ipcdoor_now_ns() >= deadline_ns);
-    }
-
     // ---- any ----
 
     // One report; nothing also where the next one would be of a source that this call has
@@ -828,7 +823,7 @@ private:
             // Those who became ready are found out by looking, also while there are others.
             if (++reports_since_look_ > reports_between_looks && !leading_) lead(lock, 0);
             if (const std::size_t got = take(lock, into)) return got;
-            const bool past = is_past(deadline_ns);
+            const bool past = deadline::at_ns(deadline_ns).is_past();
             if (past && looked) {
                 polled_ = true;
                 return 0;
@@ -884,10 +879,10 @@ private:
                 if (round == taking::gave_back) pause(lock, ++collisions, deadline_ns);
                 if (std::all_of(those.begin(), those.end(),
                                 [](const source_ptr& one) { return one->now == state::ready; }) &&
-                    !is_past(deadline_ns))
+                    !deadline::at_ns(deadline_ns).is_past())
                     continue;
             }
-            const bool past = is_past(deadline_ns);
+            const bool past = deadline::at_ns(deadline_ns).is_past();
             if (past && looked) {
                 polled_ = true;
                 return false;
@@ -899,7 +894,7 @@ private:
     // Whoever has collided with another one that wants the same waits for a while, of random
     // length, with nothing taken.
     void pause(std::unique_lock<std::mutex>& lock, unsigned collisions, std::uint64_t deadline_ns) {
-        if (collisions < 2 || is_past(deadline_ns)) return;
+        if (collisions < 2 || deadline::at_ns(deadline_ns).is_past()) return;
         random_ ^= random_ << 13;
         random_ ^= random_ >> 7;
         random_ ^= random_ << 17;
