@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "lib/lib_support.hpp"
+#include "lib/random_deaths.hpp"
 #include "support/catch.hpp"
 #include "support/process.hpp"
 
@@ -53,6 +54,29 @@ struct ground {
     endpoint end;
     mutex lock;
 };
+
+// The same in another process.
+struct visitor {
+    explicit visitor(const ground& of)
+        : at(test_door()), end(at.attach(of.name)), lock(end, {}, options()) {}
+    door at;
+    endpoint end;
+    mutex lock;
+};
+
+// Owns the mutex by now, and keeps it.
+child owner_of(const ground& of) {
+    gate taken;
+    child owner([&] {
+        visitor mine(of);
+        EXPECT_CHILD(mine.lock.lock(soon) == lock_result::acquired);
+        taken.open();
+        std::this_thread::sleep_for(soon);
+        return 0;
+    });
+    taken.wait();
+    return owner;
+}
 
 // The number of a thread that was there, and is no more.
 std::uint32_t dead_thread() {
@@ -189,11 +213,9 @@ TEST_CASE("waiting for a mutex goes on after signal handlers", "[mutex][fork]") 
         struct sigaction action {};
         action.sa_handler = [](int) { ++*count; };
         ::sigaction(SIGUSR1, &action, nullptr);
-        door own = test_door();
-        endpoint end = own.attach(here.name);
-        mutex mine(end, {}, options());
-        EXPECT_CHILD(mine.lock(soon) == lock_result::acquired);
-        mine.unlock();
+        visitor mine(here);
+        EXPECT_CHILD(mine.lock.lock(soon) == lock_result::acquired);
+        mine.lock.unlock();
         return 0;
     });
     waiter.wait_asleep();
@@ -262,17 +284,7 @@ TEST_CASE("who waits lends its priority to who holds the mutex", "[mutex][priori
 TEST_CASE("an owner that was killed is told of, waited for or not", "[mutex][fork][death]") {
     const bool awaited = GENERATE(false, true);
     ground here;
-    gate taken;
-    child owner([&] {
-        door own = test_door();
-        endpoint end = own.attach(here.name);
-        mutex mine(end, {}, options());
-        EXPECT_CHILD(mine.lock(soon) == lock_result::acquired);
-        taken.open();
-        std::this_thread::sleep_for(soon);
-        return 0;
-    });
-    taken.wait();
+    child owner = owner_of(here);
     CHECK(here.lock.try_lock() == lock_result::busy);
     lock_result got = lock_result::busy;
     std::thread waiter;
@@ -301,30 +313,18 @@ TEST_CASE("an owner that was killed is told of, waited for or not", "[mutex][for
 TEST_CASE("of several that wait one is told of the death, and the others come after it",
           "[mutex][fork][death]") {
     ground here;
-    gate taken;
-    child owner([&] {
-        door own = test_door();
-        endpoint end = own.attach(here.name);
-        mutex mine(end, {}, options());
-        mine.lock(soon);
-        taken.open();
-        std::this_thread::sleep_for(soon);
-        return 0;
-    });
-    taken.wait();
+    child owner = owner_of(here);
     shared<std::atomic<int>> told;
     std::vector<child> waiters;
     for (int i = 0; i < 4; ++i) {
         waiters.emplace_back([&] {
-            door own = test_door();
-            endpoint end = own.attach(here.name);
-            mutex mine(end, {}, options());
-            const lock_result got = mine.lock(soon);
+            visitor mine(here);
+            const lock_result got = mine.lock.lock(soon);
             if (got == lock_result::owner_died) {
                 ++*told;
-                mine.make_consistent();
+                mine.lock.make_consistent();
             }
-            mine.unlock();
+            mine.lock.unlock();
             return 0;
         });
         waiters.back().wait_asleep();
@@ -487,10 +487,8 @@ TEST_CASE("an owner that executes another program is a dead one", "[mutex][fork]
     ground here;
     gate taken;
     child owner([&] {
-        door own = test_door();
-        endpoint end = own.attach(here.name);
-        mutex mine(end, {}, options());
-        mine.lock(soon);
+        visitor mine(here);
+        mine.lock.lock(soon);
         taken.open();
         ::execl("/bin/sh", "sh", "-c", "exec sleep 60", nullptr);
         return 1;
@@ -544,12 +542,10 @@ TEST_CASE("a forked child may not use its parent's mutex", "[mutex][fork]") {
         EXPECT_CHILD(error_of([&] { here.lock.lock(soon); }) == EPERM);
         EXPECT_CHILD(error_of([&] { (void)here.lock.try_lock(); }) == EPERM);
         // One of its own knows the child's number, not the parent's.
-        door own = test_door();
-        endpoint end = own.attach(here.name);
-        mutex mine(end, {}, options());
-        EXPECT_CHILD(mine.try_lock() == lock_result::busy);
-        EXPECT_CHILD(mine.lock(soon) == lock_result::acquired);
-        mine.unlock();
+        visitor mine(here);
+        EXPECT_CHILD(mine.lock.try_lock() == lock_result::busy);
+        EXPECT_CHILD(mine.lock.lock(soon) == lock_result::acquired);
+        mine.lock.unlock();
         return 0;
     });
     heir.wait_asleep();
@@ -593,17 +589,15 @@ TEST_CASE("random deaths of owners and waiters: exclusion, and nobody waits for 
         std::atomic<std::uint64_t> died;
     };
     shared<record> seen;
-    const auto body = [&](std::uint32_t self) {
-        return [&, self] {
-            door own = test_door();
-            endpoint end = own.attach(here.name);
-            mutex mine(end, {}, options());
+    const auto body = [&](std::size_t index) {
+        return [&, self = static_cast<std::uint32_t>(index)] {
+            visitor mine(here);
             for (;;) {
-                const lock_result got = mine.lock(soon);
+                const lock_result got = mine.lock.lock(soon);
                 if (got == lock_result::owner_died) {
                     seen->inside = 0;
                     ++seen->died;
-                    mine.make_consistent();
+                    mine.lock.make_consistent();
                 }
                 // A mark left by a dead one without the news of it would be wrong.
                 if (seen->inside.exchange(self + 1) != 0) ++seen->wrong;
@@ -611,29 +605,12 @@ TEST_CASE("random deaths of owners and waiters: exclusion, and nobody waits for 
                     if (seen->inside != self + 1) ++seen->wrong;
                 seen->inside = 0;
                 ++seen->rounds;
-                mine.unlock();
+                mine.lock.unlock();
             }
             return 0;
         };
     };
-    std::vector<child> all;
-    for (std::uint32_t i = 0; i < 4; ++i) all.emplace_back(body(i));
-    const std::uint64_t kills = 1 + scaled(100);
-    std::uint64_t random = 4711;
-    for (std::uint64_t i = 0; i < kills; ++i) {
-        random = random * 6364136223846793005ULL + 1442695040888963407ULL;
-        const std::uint32_t victim = random >> 33 & 3;
-        std::this_thread::sleep_for(std::chrono::microseconds(random >> 40 & 4095));
-        all[victim].kill();
-        CHECK(all[victim].wait().signaled(SIGKILL));
-        all[victim] = child(body(victim));
-        const std::uint64_t before = seen->rounds;
-        const std::uint64_t limit = now_ns() + 60'000'000'000;
-        while (seen->rounds == before && now_ns() < limit) std::this_thread::yield();
-        REQUIRE(seen->rounds != before);
-    }
-    for (auto& one : all) one.kill();
-    for (auto& one : all) CHECK(one.wait().signaled(SIGKILL));
+    random_deaths(1 + scaled(100), 4711, seen->rounds, body, [](std::size_t) {});
     CHECK(seen->wrong == 0);
     const lock_result last = here.lock.lock(soon);
     if (last == lock_result::owner_died) here.lock.make_consistent();

@@ -9,10 +9,12 @@
 #include <chrono>
 #include <ipcdoor/semaphore.hpp>
 #include <memory>
+#include <string>
 #include <thread>
 #include <vector>
 
 #include "lib/lib_support.hpp"
+#include "lib/random_deaths.hpp"
 #include "support/catch.hpp"
 #include "support/process.hpp"
 
@@ -28,6 +30,21 @@ resource_semaphore_options of_units(std::uint32_t units, opening how = opening::
     options.how = how;
     options.source = source();
     return options;
+}
+
+// Has all three units by now, and keeps them.
+child holder_of_three(const std::string& name) {
+    gate taken;
+    child holder([&] {
+        door own = test_door();
+        resource_semaphore mine(own, name, of_units(3));
+        for (int i = 0; i < 3; ++i) mine.acquire(soon);
+        taken.open();
+        std::this_thread::sleep_for(soon);
+        return 0;
+    });
+    taken.wait();
+    return holder;
 }
 
 }  // namespace
@@ -93,16 +110,7 @@ TEST_CASE("what a killed process held is free again", "[resource][fork][death]")
     const std::string name = unique_name();
     door at = test_door();
     resource_semaphore sem(at, name, of_units(3));
-    gate taken;
-    child holder([&] {
-        door own = test_door();
-        resource_semaphore mine(own, name, of_units(3));
-        for (int i = 0; i < 3; ++i) mine.acquire(soon);
-        taken.open();
-        std::this_thread::sleep_for(soon);
-        return 0;
-    });
-    taken.wait();
+    child holder = holder_of_three(name);
     CHECK_FALSE(sem.try_acquire());
     std::thread waiter([&] { sem.acquire(soon); });
     std::this_thread::sleep_for(20ms);
@@ -118,16 +126,7 @@ TEST_CASE("units of a dead process serve all who wait", "[resource][fork][death]
     const std::string name = unique_name();
     door at = test_door();
     resource_semaphore sem(at, name, of_units(3));
-    gate taken;
-    child holder([&] {
-        door own = test_door();
-        resource_semaphore mine(own, name, of_units(3));
-        for (int i = 0; i < 3; ++i) mine.acquire(soon);
-        taken.open();
-        std::this_thread::sleep_for(soon);
-        return 0;
-    });
-    taken.wait();
+    child holder = holder_of_three(name);
     gate leave;
     std::vector<child> waiters;
     for (int i = 0; i < 3; ++i) {
@@ -274,7 +273,7 @@ TEST_CASE("random deaths among those who acquire and release leave the count exa
     resource_semaphore sem(at, name, of_units(units));
     // Who holds a unit counts itself in; never more than there are units.
     struct record {
-        std::array<std::atomic<std::uint32_t>, 4> inside;
+        std::array<std::atomic<std::uint32_t>, mortals> inside;
         std::atomic<std::uint32_t> wrong;
         std::atomic<std::uint64_t> rounds;
     };
@@ -297,26 +296,8 @@ TEST_CASE("random deaths among those who acquire and release leave the count exa
             return 0;
         };
     };
-    std::vector<child> all;
-    for (std::size_t i = 0; i < 4; ++i) all.emplace_back(body(i));
-    const std::uint64_t kills = 1 + scaled(60);
-    std::uint64_t random = 12345;
-    for (std::uint64_t i = 0; i < kills; ++i) {
-        random = random * 6364136223846793005ULL + 1442695040888963407ULL;
-        const std::size_t victim = random >> 33 & 3;
-        std::this_thread::sleep_for(std::chrono::microseconds(random >> 40 & 4095));
-        all[victim].kill();
-        CHECK(all[victim].wait().signaled(SIGKILL));
-        seen->inside[victim] = 0;
-        all[victim] = child(body(victim));
-        // The others go on.
-        const std::uint64_t before = seen->rounds;
-        const std::uint64_t limit = now_ns() + 60'000'000'000;
-        while (seen->rounds == before && now_ns() < limit) std::this_thread::yield();
-        REQUIRE(seen->rounds != before);
-    }
-    for (auto& one : all) one.kill();
-    for (auto& one : all) CHECK(one.wait().signaled(SIGKILL));
+    random_deaths(1 + scaled(60), 12345, seen->rounds, body,
+                  [&](std::size_t dead) { seen->inside[dead] = 0; });
     CHECK(seen->wrong == 0);
     CHECK(sem.value() == units);
     for (std::uint32_t i = 0; i < units; ++i) CHECK(sem.try_acquire());

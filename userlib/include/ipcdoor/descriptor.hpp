@@ -34,6 +34,7 @@
 
 #include <ipcdoor/bytes.hpp>
 #include <ipcdoor/deadline.hpp>
+#include <ipcdoor/detail/wait_until.hpp>
 #include <ipcdoor/error.hpp>
 #include <ipcdoor/pipe.hpp>
 #include <ipcdoor/stream.hpp>
@@ -53,12 +54,7 @@ inline void poll_descriptor(int fd, short events, deadline until) {
     for (;;) {
         timespec rest{};
         const bool endless = until.ns() == IPCDOOR_NO_DEADLINE;
-        if (!endless) {
-            const std::uint64_t now = ipcdoor_now_ns();
-            const std::uint64_t ns = until.ns() > now ? until.ns() - now : 0;
-            rest.tv_sec = static_cast<time_t>(ns / 1'000'000'000);
-            rest.tv_nsec = static_cast<long>(ns % 1'000'000'000);
-        }
+        if (!endless) rest = to_timespec(ns_until(until.ns()));
         const int ready = ::ppoll(&one, 1, endless ? nullptr : &rest, nullptr);
         if (ready > 0) return;
         if (ready == 0)

@@ -362,28 +362,17 @@ public:
                     "make the value smaller");
     }
 
-    // Until there is a value whose number is not `seen`.
-    void wait_newer(std::uint64_t seen, deadline until) {
-        for (;;) {
-            if (is_newer(seen)) return;
-            IPCDOOR_STEP("latest.wait:nothing");
-            arm();
-            IPCDOOR_STEP("latest.wait:armed");
-            if (is_newer(seen)) break;
-            IPCDOOR_STEP("latest.wait:still");
-            if (!writer_lives()) {
-                // What it wrote before it died.
-                if (is_newer(seen)) break;
-                disarm();
-                throw_error(EPIPE, "latest: there is no writer, and nothing newer");
-            }
-            if (until.is_past()) {
-                disarm();
-                throw_error(ETIMEDOUT, "latest: the deadline passed and nothing newer was written");
-            }
-            doze(until);
+    // Calls attempt(), which reads what is not `seen`, until it returns something; what it
+    // returned last at the deadline.
+    template <class Attempt>
+    auto wait_for(std::uint64_t seen, deadline until, Attempt attempt) {
+        for (bool waited = false;; waited = true) {
+            auto got = attempt();
+            if (got) return got;
+            // Newer no more: a hostile writer's doing.
+            if (waited && until.is_past()) return got;
+            if (!wait_newer(seen, until)) return got;
         }
-        disarm();
     }
 
     // Until a writer lives.
@@ -476,6 +465,31 @@ private:
         return header().known[slot_].load(std::memory_order_seq_cst) == generation_;
     }
 
+    // Until there is a value whose number is not `seen`; false at the deadline.
+    bool wait_newer(std::uint64_t seen, deadline until) {
+        for (;;) {
+            if (is_newer(seen)) return true;
+            IPCDOOR_STEP("latest.wait:nothing");
+            arm();
+            IPCDOOR_STEP("latest.wait:armed");
+            if (is_newer(seen)) break;
+            IPCDOOR_STEP("latest.wait:still");
+            if (!writer_lives()) {
+                // What it wrote before it died.
+                if (is_newer(seen)) break;
+                disarm();
+                throw_error(EPIPE, "latest: there is no writer, and nothing newer");
+            }
+            if (until.is_past()) {
+                disarm();
+                return false;
+            }
+            doze(until);
+        }
+        disarm();
+        return true;
+    }
+
     void arm() noexcept { armed_->store(++epoch_, std::memory_order_seq_cst); }
     void disarm() noexcept {
         if (!poll_) armed_->store(0, std::memory_order_relaxed);
@@ -562,17 +576,7 @@ public:
     }
     // The same, once there is one; nothing at the deadline.
     std::optional<latest_value<T>> wait_newer(std::uint64_t seen, deadline until = {}) {
-        for (bool waited = false;; waited = true) {
-            if (auto got = read_unless(seen)) return got;
-            // Newer no more: a hostile writer's doing.
-            if (waited && until.is_past()) return std::nullopt;
-            try {
-                core_.wait_newer(seen, until);
-            } catch (const error& wrong) {
-                if (wrong.is_timeout()) return std::nullopt;
-                throw;
-            }
-        }
+        return core_.wait_for(seen, until, [&] { return read_unless(seen); });
     }
     // Returns once a writer lives, a new one for example; throws ETIMEDOUT.
     void wait_writer(deadline until = {}) { core_.wait_writer(until); }
@@ -637,16 +641,7 @@ public:
     // 0: the deadline passed.
     std::uint64_t wait_newer(std::vector<std::byte>& into, std::uint64_t seen,
                              deadline until = {}) {
-        for (bool waited = false;; waited = true) {
-            if (const auto sequence = read_unless(into, seen)) return sequence;
-            if (waited && until.is_past()) return 0;
-            try {
-                core_.wait_newer(seen, until);
-            } catch (const error& wrong) {
-                if (wrong.is_timeout()) return 0;
-                throw;
-            }
-        }
+        return core_.wait_for(seen, until, [&] { return read_unless(into, seen); });
     }
     void wait_writer(deadline until = {}) { core_.wait_writer(until); }
     bool has_writer() { return core_.writer_lives(); }

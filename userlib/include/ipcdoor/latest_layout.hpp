@@ -15,6 +15,7 @@
 
 #include <linux/ipcdoor.h>
 
+#include <ipcdoor/detail/versions.hpp>
 #include <ipcdoor/error.hpp>
 #include <ipcdoor/ring_layout.hpp>
 
@@ -87,17 +88,8 @@ inline bool verify_latest(const latest_header& head, std::uint64_t type, std::ui
                             "latest: the segment does not hold a latest value (wrong "
                             "magic); is it another object's name?");
     }
-    const std::uint32_t oldest = head.version_min.load(std::memory_order_relaxed);
-    const std::uint32_t newest = head.version_max.load(std::memory_order_relaxed);
-    if (oldest > newest || oldest == 0)
-        detail::throw_error(EPROTO, "latest: its version range is empty; the writer is broken");
-    if (oldest > latest_version_max || newest < latest_version_min) {
-        detail::throw_error(EPROTONOSUPPORT,
-                            "latest: the cell has layouts " + std::to_string(oldest) + " to " +
-                                std::to_string(newest) + ", this library speaks " +
-                                std::to_string(latest_version_min) + " to " +
-                                std::to_string(latest_version_max) + "; update the older program");
-    }
+    detail::check_versions("latest: the cell has", detail::versions_of(head),
+                           {latest_version_min, latest_version_max});
     const std::uint64_t bytes = head.value_bytes.load(std::memory_order_relaxed);
     if (head.type.load(std::memory_order_relaxed) != type ||
         head.align.load(std::memory_order_relaxed) != align || bytes != value_bytes) {

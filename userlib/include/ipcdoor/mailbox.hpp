@@ -23,17 +23,12 @@
 #define IPCDOOR_MAILBOX_HPP
 
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
-#include <condition_variable>
+#include <cstddef>
 #include <cstdint>
-#include <cstring>
-#include <deque>
+#include <exception>
 #include <functional>
-#include <limits>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -42,12 +37,11 @@
 #include <utility>
 
 #include <ipcdoor/deadline.hpp>
-#include <ipcdoor/detail/wait_until.hpp>
+#include <ipcdoor/detail/reception.hpp>
 #include <ipcdoor/door.hpp>
+#include <ipcdoor/endpoint.hpp>
 #include <ipcdoor/error.hpp>
-#include <ipcdoor/listener.hpp>
 #include <ipcdoor/message.hpp>
-#include <ipcdoor/owned_fd.hpp>
 
 namespace ipcdoor {
 
@@ -80,22 +74,17 @@ struct mailbox_stats {
     int last_refusal = 0;         // errno of the last time that nobody could be let in
 };
 
-class mailbox {
+class mailbox : private detail::reception {
 public:
     // Listens at once. Throws what door::listen() throws.
     mailbox(door& at, const std::string& name, mailbox_options options = {})
-        : options_(std::move(options)),
-          listener_(at.listen(name, {.slot_bytes = channel_slot_bytes(options_.record_bytes),
-                                     .source = options_.source,
-                                     .mode = options_.mode,
-                                     .backlog = options_.backlog})),
-          epoll_(descriptor(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1")),
-          wake_(descriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd")) {
-        watch(wake_.get(), EPOLLIN, wake_tag);
-        watch(listener_.fd(), EPOLLIN, listener_tag);
-    }
-    mailbox(const mailbox&) = delete;
-    mailbox& operator=(const mailbox&) = delete;
+        : reception("mailbox",
+                    at.listen(name, {.slot_bytes = channel_slot_bytes(options.record_bytes),
+                                     .source = options.source,
+                                     .mode = options.mode,
+                                     .backlog = options.backlog}),
+                    options.max_senders),
+          options_(std::move(options)) {}
 
     // The next message or request of any sender; blocks while there is none. Throws
     // ETIMEDOUT, and ECANCELED once it is closed.
@@ -161,7 +150,7 @@ public:
     }
 
     // Readable while there may be something to receive. Stays the mailbox's.
-    int fd() const noexcept { return epoll_.get(); }
+    int fd() const noexcept { return readable_fd(); }
 
     // Makes fd() readable once more, for an event loop that leaves something for later.
     void remind() {
@@ -170,19 +159,9 @@ public:
     }
 
     // Sends everybody away who receives, now and later. From any thread.
-    void close() {
-        const std::lock_guard lock(mutex_);
-        closed_ = true;
-        wake_leader();
-        changed_.notify_all();
-    }
+    void close() { close_reception(); }
 
 private:
-    static constexpr std::uint64_t wake_tag = 0;
-    static constexpr std::uint64_t listener_tag = 1;
-    static constexpr sender_id first_sender = 2;
-    static constexpr std::size_t looked_at = 32;
-
     struct place {
         std::shared_ptr<channel> end;
         bool queued = false;   // in ready_
@@ -190,84 +169,23 @@ private:
         bool again = false;    // and it has become ready meanwhile
     };
 
-    static int descriptor(int fd, const char* what) {
-        if (fd < 0)
-            detail::throw_error(errno,
-                                std::string("mailbox: ") + what + ": " + std::strerror(errno));
-        return fd;
-    }
-
-    void watch(int fd, std::uint32_t events, std::uint64_t tag) {
-        epoll_event wanted{};
-        wanted.events = events;
-        wanted.data.u64 = tag;
-        descriptor(::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &wanted), "epoll_ctl");
-    }
-
-    // ---- receiving ----
-
     bool next(delivery& into, std::uint64_t deadline_ns) {
-        std::unique_lock lock(mutex_);
-        const detail::hand_on next_one{changed_};
-        for (bool looked = false;;) {
-            if (closed_) detail::throw_error(ECANCELED, "mailbox: it was closed");
-            // Those who have something are found out by looking, also while there are others.
-            if (++takes_since_look_ > looked_at && !leading_) lead(lock, 0);
-            if (take(into, lock)) {
-                // Somebody else may go on with what is left, also who waits for descriptors.
-                if (!ready_.empty()) {
-                    changed_.notify_one();
-                    if (leading_) wake_leader();
-                }
-                return true;
+        return take_until(deadline_ns, [&](std::unique_lock<std::mutex>& lock) {
+            if (!take(into, lock)) return false;
+            // Somebody else may go on with what is left, also who waits for descriptors.
+            if (!ready_.empty()) {
+                changed_.notify_one();
+                if (leading_) wake_leader();
             }
-            const bool past = deadline_ns == 0 || ipcdoor_now_ns() >= deadline_ns;
-            if (past && looked) return false;
-            if (leading_) {
-                if (past || !detail::wait_until(changed_, lock, deadline_ns)) looked = true;
-                continue;
-            }
-            lead(lock, deadline_ns);
-            looked = true;
-        }
+            return true;
+        });
     }
 
-    // Waits for descriptors, for all.
-    void lead(std::unique_lock<std::mutex>& lock, std::uint64_t deadline_ns) {
-        if (full_ && retry_ns_ != 0 && ipcdoor_now_ns() >= retry_ns_) watch_listener_again();
-        leading_ = true;
-        takes_since_look_ = 0;
-        lock.unlock();
-        epoll_event events[64];
-        const int ready = ::epoll_wait(
-            epoll_.get(), events, 64,
-            detail::epoll_timeout_ms(full_ && retry_ns_ != 0 ? std::min(deadline_ns, retry_ns_)
-                                                             : deadline_ns));
-        const int error_number = errno;
-        lock.lock();
-        leading_ = false;
-        changed_.notify_one();
-        if (ready < 0 && error_number != EINTR)
-            detail::throw_error(error_number,
-                                std::string("mailbox: epoll_wait: ") + std::strerror(error_number));
-        // Edges come once: all of them are noted before anything that may fail.
-        bool newcomers = false;
-        std::uint64_t woken = 0;
-        for (int i = 0; i < ready; ++i) {
-            const std::uint64_t tag = events[i].data.u64;
-            if (tag == listener_tag)
-                newcomers = true;
-            else if (tag != wake_tag)
-                enqueue(tag);
-            else if (!closed_)
-                static_cast<void>(::read(wake_.get(), &woken, sizeof woken));
-        }
-        if (newcomers) admit();
-    }
-
-    void wake_leader() noexcept {
-        const std::uint64_t one = 1;
-        static_cast<void>(::write(wake_.get(), &one, sizeof one));
+    std::size_t senders_here() const override { return senders_.size(); }
+    void found_ready(sender_id id) override { enqueue(id); }
+    int next_priority(sender_id id) override {
+        const auto found = senders_.find(id);
+        return found == senders_.end() ? -1 : found->second.end->next_priority();
     }
 
     void enqueue(sender_id id) {
@@ -279,27 +197,8 @@ private:
             ready_.push_back(id);
     }
 
-    void admit() {
-        try {
-            while (senders_.size() < options_.max_senders) {
-                std::optional<endpoint> accepted = listener_.try_accept();
-                if (!accepted) return;
-                admit(std::move(*accepted));
-            }
-            retry_ns_ = 0;
-        } catch (const error& wrong) {
-            // No descriptors or no memory left, by whoever's fault: a while later there
-            // may be. Those that are here are served meanwhile.
-            retry_ns_ = ipcdoor_deadline_ns(100'000'000);
-            last_refusal_ = wrong.error_number();
-        }
-        // The listener is looked at again when somebody leaves.
-        ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener_.fd(), nullptr);
-        full_ = true;
-    }
-
-    void admit(endpoint accepted) {
-        const sender_id id = next_id_++;
+    void admit(endpoint accepted) override {
+        const sender_id id = new_id();
         auto end = std::make_shared<channel>(std::move(accepted), options_.channel);
         // Edges: a thread that waits for the others is not to be woken by this one
         // as long as another serves it.
@@ -309,21 +208,15 @@ private:
         enqueue(id);
     }
 
-    void watch_listener_again() {
-        full_ = false;
-        retry_ns_ = 0;
-        watch(listener_.fd(), EPOLLIN, listener_tag);
-    }
-
     // Its channel, to be destroyed with nothing locked.
     std::shared_ptr<channel> drop(sender_id id) {
         const auto found = senders_.find(id);
         if (found == senders_.end()) return nullptr;
         std::shared_ptr<channel> end = std::move(found->second.end);
-        ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, end->fd(), nullptr);
+        forget(end->fd());
         senders_.erase(found);
         ++stats_.gone;
-        if (full_) watch_listener_again();
+        let_in_again();
         return end;
     }
 
@@ -332,10 +225,7 @@ private:
     // there, and may use this.
     bool take(delivery& into, std::unique_lock<std::mutex>& lock) {
         while (!ready_.empty()) {
-            // Now and then who has waited longest, or an urgent flood would starve it.
-            const std::size_t chosen = ++taken_ % 4 == 0 ? 0 : most_urgent();
-            const sender_id id = ready_[chosen];
-            ready_.erase(ready_.begin() + static_cast<std::ptrdiff_t>(chosen));
+            const sender_id id = choose();
             const auto found = senders_.find(id);
             if (found == senders_.end()) continue;
             found->second.queued = false;
@@ -374,39 +264,8 @@ private:
         return false;
     }
 
-    std::size_t most_urgent() {
-        std::size_t chosen = 0;
-        int urgent = -1;
-        const std::size_t some = std::min(ready_.size(), looked_at);
-        if (some == 1) return 0;
-        for (std::size_t i = 0; i < some; ++i) {
-            const auto found = senders_.find(ready_[i]);
-            if (found == senders_.end()) continue;
-            const int priority = found->second.end->next_priority();
-            if (priority <= urgent) continue;
-            urgent = priority;
-            chosen = i;
-        }
-        return chosen;
-    }
-
     const mailbox_options options_;
-    listener listener_;
-    const owned_fd epoll_;
-    const owned_fd wake_;
-
-    mutable std::mutex mutex_;
-    std::condition_variable changed_;
     std::unordered_map<sender_id, place> senders_;  // mutex_
-    std::deque<sender_id> ready_;                   // mutex_
-    sender_id next_id_ = first_sender;              // mutex_
-    bool leading_ = false;                          // mutex_: a thread waits for descriptors
-    bool full_ = false;                             // mutex_: the listener is not looked at
-    std::uint64_t retry_ns_ = 0;                    // mutex_: when again; 0: when one leaves
-    int last_refusal_ = 0;                          // mutex_
-    unsigned taken_ = 0;                            // mutex_
-    unsigned takes_since_look_ = 0;                 // mutex_
-    bool closed_ = false;                           // mutex_
     mailbox_stats stats_;                           // mutex_
 };
 

@@ -21,6 +21,7 @@
 #include <cstdint>
 #include <string>
 
+#include <ipcdoor/detail/versions.hpp>
 #include <ipcdoor/error.hpp>
 #include <ipcdoor/ring_layout.hpp>
 
@@ -162,16 +163,8 @@ inline bool verify_message_slot(const void* slot) {
                             "channel: the peer's slot does not hold messages (wrong magic); does "
                             "it speak something else on this connection?");
     }
-    const std::uint32_t oldest = theirs.version_min.load(std::memory_order_relaxed);
-    const std::uint32_t newest = theirs.version_max.load(std::memory_order_relaxed);
-    if (oldest > newest || oldest == 0) detail::ring_violation("its version range is empty");
-    if (oldest > message_version_max || newest < message_version_min) {
-        detail::throw_error(EPROTONOSUPPORT,
-                            "channel: the peer speaks layouts " + std::to_string(oldest) + " to " +
-                                std::to_string(newest) + ", this library " +
-                                std::to_string(message_version_min) + " to " +
-                                std::to_string(message_version_max) + "; update the older program");
-    }
+    detail::check_versions("channel: the peer speaks", detail::versions_of(theirs),
+                           {message_version_min, message_version_max});
     return true;
 }
 

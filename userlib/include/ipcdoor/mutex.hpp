@@ -74,6 +74,7 @@
 #include <ipcdoor/deadline.hpp>
 #include <ipcdoor/detail/shared_object.hpp>
 #include <ipcdoor/detail/step.hpp>
+#include <ipcdoor/detail/wait_until.hpp>
 #include <ipcdoor/door.hpp>
 #include <ipcdoor/endpoint.hpp>
 #include <ipcdoor/error.hpp>
@@ -547,7 +548,7 @@ private:
     // ---- the futex ----
 
     // 0 or an errno value.
-    int futex(int operation, const struct timespec* until) const noexcept {
+    int futex(int operation, const timespec* until) const noexcept {
         auto* const word = reinterpret_cast<std::uint32_t*>(&shared_.word);
 #if defined(SYS_futex_time64)
         // 32 bits: with a time_t of 64 only this one takes our timespec.
@@ -558,13 +559,6 @@ private:
         return ::syscall(SYS_futex, word, operation, 0, until, nullptr, 0) == 0 ? 0 : errno;
     }
 
-    static struct timespec time_of(std::uint64_t ns) noexcept {
-        struct timespec made {};
-        made.tv_sec = static_cast<time_t>(ns / 1'000'000'000);
-        made.tv_nsec = static_cast<long>(ns % 1'000'000'000);
-        return made;
-    }
-
     // Until it is this thread's, the deadline, or it is time to look. FUTEX_LOCK_PI2 (Linux
     // 5.14) takes CLOCK_MONOTONIC, as all deadlines here are. FUTEX_LOCK_PI before it takes
     // CLOCK_REALTIME: what is left until then is added to that clock's time, so a clock that
@@ -573,18 +567,16 @@ private:
         IPCDOOR_STEP("lock:waiting");
         const std::uint64_t until_ns = std::min(deadline_ns, ipcdoor_deadline_ns(look_every_ns));
         if (!without_pi2_.load(std::memory_order_relaxed)) {
-            const struct timespec until = time_of(until_ns);
+            const timespec until = detail::to_timespec(until_ns);
             const int why = futex(lock_pi2, &until);
             if (why != ENOSYS) return why;
             without_pi2_.store(true, std::memory_order_relaxed);
         }
-        struct timespec now {};
+        timespec now{};
         ::clock_gettime(CLOCK_REALTIME, &now);
-        const std::uint64_t here_ns = ipcdoor_now_ns();
-        const std::uint64_t left_ns = until_ns > here_ns ? until_ns - here_ns : 0;
-        const struct timespec until =
-            time_of(static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
-                    static_cast<std::uint64_t>(now.tv_nsec) + left_ns);
+        const timespec until = detail::to_timespec(
+            static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
+            static_cast<std::uint64_t>(now.tv_nsec) + detail::ns_until(until_ns));
         return futex(FUTEX_LOCK_PI, &until);
     }
 

@@ -24,16 +24,15 @@
 // hold, and for the loans. Fewer save memory; then lend() waits for a release where there
 // are none.
 //
-// Subscribers are let in, and missed when they have gone, by publish() and lend(), about
-// once a millisecond, and by poll(). A publisher that is silent for long calls poll() when
-// fd() is readable: a newcomer waits until then.
+// Subscribers are let in, and missed when they have gone, by publish(), about once a
+// millisecond, by lend() where no chunk is free, and by poll(). A publisher that is silent for
+// long calls poll() when fd() is readable: a newcomer waits until then.
 //
 // Threads. Any number may use a publisher at once. A loan belongs to one thread at a time.
 #ifndef IPCDOOR_PUBLISH_HPP
 #define IPCDOOR_PUBLISH_HPP
 
 #include <sys/epoll.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -57,6 +56,7 @@
 #include <ipcdoor/bytes.hpp>
 #include <ipcdoor/deadline.hpp>
 #include <ipcdoor/detail/chunk_pool.hpp>
+#include <ipcdoor/detail/fork_mark.hpp>
 #include <ipcdoor/detail/publish_session.hpp>
 #include <ipcdoor/detail/step.hpp>
 #include <ipcdoor/detail/wait_until.hpp>
@@ -136,7 +136,6 @@ public:
             throw_error(ENOBUFS, "publish: " + std::to_string(loans_) +
                                      " loans are out; publish or drop one, or raise max_loans");
         }
-        look_now_and_then(ipcdoor_now_ns());
         std::uint32_t chunk = pool_.lend();
         if (chunk == chunk_pool::none) {
             // Its turn is kept for it while it waits.
@@ -169,7 +168,10 @@ public:
         std::unique_lock lock(mutex_);
         const hand_on next_one{changed_};
         const std::uint64_t now = ipcdoor_now_ns();
-        look_now_and_then(now);
+        if (now >= next_look_ns_) {
+            next_look_ns_ = now + look_every_ns;
+            look();
+        }
         if (options_.slow == slow_subscriber::block &&
             !wait_for(lock, deadline_ns, [this] { return all_have_room(); }))
             return 0;
@@ -206,7 +208,7 @@ public:
         return stats_;
     }
     // In a forked child: locks and waiting threads in here are the parent's.
-    bool is_copy() const noexcept { return owner_ != ::getpid(); }
+    bool is_copy() const noexcept { return !maker_.is_mine(); }
     void leave_to_parent() noexcept {
         sessions_.clear();
         listener_.close();
@@ -335,7 +337,7 @@ private:
             for_each_ready([this](publish_session& of) { of.await_room(epoch_); });
             IPCDOOR_STEP("wait:armed");
             const bool done = satisfied();
-            if (done || (deadline_ns != IPCDOOR_NO_DEADLINE && ipcdoor_now_ns() >= deadline_ns)) {
+            if (done || deadline::at_ns(deadline_ns).is_past()) {
                 if (!leading_) disarm();
                 return done;
             }
@@ -366,17 +368,11 @@ private:
 
     // ---- who comes and who goes ----
 
-    void look_now_and_then(std::uint64_t now) {
-        if (now < next_look_ns_) return;
-        next_look_ns_ = now + look_every_ns;
-        look();
-    }
-
     void look() {
         std::array<epoll_event, 64> events;
         int ready = ::epoll_wait(epoll_.get(), events.data(), events.size(), 0);
         if (ready < 0) ready = 0;  // a signal: the next look will do
-        bool newcomers = retry_ns_ != 0 && ipcdoor_now_ns() >= retry_ns_;
+        bool newcomers = retry_ns_ != 0 && deadline::at_ns(retry_ns_).is_past();
         for (int i = 0; i < ready; ++i) {
             const session_tag tag = events[static_cast<std::size_t>(i)].data.u64;
             if (tag == listener_tag) {
@@ -459,7 +455,7 @@ private:
         if (full_) retry_ns_ = 1;
     }
 
-    const pid_t owner_ = ::getpid();
+    const fork_mark maker_;
     const publisher_options options_;
     chunk_pool pool_;  // mutex_, but for what chunks there are
     listener listener_;

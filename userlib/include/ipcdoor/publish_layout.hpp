@@ -17,8 +17,8 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <string>
 
+#include <ipcdoor/detail/versions.hpp>
 #include <ipcdoor/error.hpp>
 #include <ipcdoor/ring_layout.hpp>
 
@@ -109,17 +109,8 @@ bool verify_publish_header(const Slot& theirs, std::uint64_t expected) {
                     "publish: the peer's slot does not hold what a publisher and a subscriber "
                     "share (wrong magic); is this the name of something else?");
     }
-    const std::uint32_t oldest = theirs.version_min.load(std::memory_order_relaxed);
-    const std::uint32_t newest = theirs.version_max.load(std::memory_order_relaxed);
-    if (oldest > newest || oldest == 0)
-        throw_error(EPROTO, "publish: the peer's version range is empty");
-    if (oldest > publish_version_max || newest < publish_version_min) {
-        throw_error(EPROTONOSUPPORT, "publish: the peer speaks layouts " + std::to_string(oldest) +
-                                         " to " + std::to_string(newest) + ", this library " +
-                                         std::to_string(publish_version_min) + " to " +
-                                         std::to_string(publish_version_max) +
-                                         "; update the older program");
-    }
+    check_versions("publish: the peer speaks", versions_of(theirs),
+                   {publish_version_min, publish_version_max});
     return true;
 }
 

@@ -117,8 +117,7 @@ public:
     // server was stopped. Cancels and deaths are noticed by threads that serve: one must
     // be left that is not in a handler.
     bool cancelled() const noexcept {
-        return cancelled_.load(std::memory_order_acquire) ||
-               (deadline_ns_ != IPCDOOR_NO_DEADLINE && ipcdoor_now_ns() >= deadline_ns_);
+        return cancelled_.load(std::memory_order_acquire) || until().is_past();
     }
     // Who calls, as the kernel captured it.
     const struct ipcdoor_peer_info& caller() const noexcept { return caller_; }
@@ -386,7 +385,7 @@ private:
             ipcdoor::detail::throw_error(
                 EINVAL, "rpc: the server's '" + called.name + "' is " + called.signature);
         }
-        if (header.deadline_ns != IPCDOOR_NO_DEADLINE && ipcdoor_now_ns() >= header.deadline_ns) {
+        if (deadline::at_ns(header.deadline_ns).is_past()) {
             expired_.fetch_add(1, std::memory_order_relaxed);
             ipcdoor::detail::throw_error(ETIMEDOUT,
                                          "rpc: the call's deadline passed before it was begun");

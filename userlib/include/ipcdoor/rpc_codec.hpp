@@ -41,17 +41,13 @@
 #include <vector>
 
 #include <ipcdoor/error.hpp>
+#include <ipcdoor/type_hash.hpp>
 
 namespace ipcdoor::rpc {
 
 // 64-bit FNV-1a (Fowler, Noll, Vo), of names and signatures.
 constexpr std::uint64_t hash(std::string_view text) noexcept {
-    std::uint64_t value = 0xcbf29ce484222325ULL;
-    for (const char c : text) {
-        value ^= static_cast<unsigned char>(c);
-        value *= 0x100000001b3ULL;
-    }
-    return value;
+    return ipcdoor::detail::fnv1a(text);
 }
 
 inline constexpr unsigned max_depth = 64;

@@ -26,20 +26,15 @@
 
 #include <signal.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <deque>
 #include <functional>
-#include <limits>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -53,13 +48,11 @@
 #include <ipcdoor.h>
 
 #include <ipcdoor/deadline.hpp>
+#include <ipcdoor/detail/reception.hpp>
 #include <ipcdoor/detail/rendezvous.hpp>
-#include <ipcdoor/detail/wait_until.hpp>
 #include <ipcdoor/door.hpp>
 #include <ipcdoor/endpoint.hpp>
 #include <ipcdoor/error.hpp>
-#include <ipcdoor/listener.hpp>
-#include <ipcdoor/owned_fd.hpp>
 #include <ipcdoor/signal.hpp>
 
 namespace ipcdoor {
@@ -115,23 +108,18 @@ struct signal_box_stats {
 //
 // Errors, as ipcdoor::error: ETIMEDOUT, ECANCELED once it is closed, EMFILE and the like
 // where the process has no descriptors left for the box itself.
-class signal_box {
+class signal_box : private detail::reception {
 public:
     // Listens at once. Throws what door::listen() throws.
     signal_box(door& at, const std::string& name, signal_box_options options = {})
-        : options_(std::move(options)),
-          listener_(at.listen(name, {.slot_bytes = ring_data_offset,
-                                     .source = options_.source,
-                                     .mode = options_.mode,
-                                     .backlog = options_.backlog})),
-          epoll_(descriptor(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1")),
-          wake_(descriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd")),
-          blocked_(options_.blocked) {
-        watch(wake_.get(), wake_tag);
-        watch(listener_.fd(), listener_tag);
-    }
-    signal_box(const signal_box&) = delete;
-    signal_box& operator=(const signal_box&) = delete;
+        : reception("signal_box",
+                    at.listen(name, {.slot_bytes = ring_data_offset,
+                                     .source = options.source,
+                                     .mode = options.mode,
+                                     .backlog = options.backlog}),
+                    options.max_senders),
+          options_(std::move(options)),
+          blocked_(options_.blocked) {}
 
     // The next pulse of any sender; blocks while there is none.
     received_signal receive(deadline until = {}) {
@@ -149,7 +137,7 @@ public:
 
     // For poll and epoll, readable while there may be something: try_receive() until it
     // returns nothing, which also lets senders in. Stays the box's.
-    int fd() const noexcept { return epoll_.get(); }
+    int fd() const noexcept { return readable_fd(); }
 
     // Raises the POSIX signal `signo`, SIGRTMIN to SIGRTMAX, in this process for each
     // pulse instead of returning it: with si_code SI_QUEUE, si_pid and si_uid of the
@@ -201,6 +189,7 @@ public:
     signal_box_stats stats() const {
         const std::lock_guard lock(mutex_);
         signal_box_stats now = stats_;
+        now.last_failure = last_refusal_;
         for (const auto& [id, from] : senders_) {
             now.lost += from->port.lost();
             now.refusals += from->port.refusals();
@@ -209,21 +198,10 @@ public:
     }
 
     // Sends everybody away who receives, now and later. From any thread.
-    void close() {
-        const std::lock_guard lock(mutex_);
-        closed_ = true;
-        const std::uint64_t one = 1;
-        static_cast<void>(::write(wake_.get(), &one, sizeof one));
-        changed_.notify_all();
-    }
+    void close() { close_reception(); }
 
 private:
-    static constexpr std::uint64_t wake_tag = 0;
-    static constexpr std::uint64_t listener_tag = 1;
-    static constexpr std::uint64_t first_sender = 2;
-    static constexpr std::size_t looked_at = 32;
     static constexpr std::size_t most_refused = 16;
-    static constexpr std::uint64_t retry_after_ns = 100'000'000;
 
     struct source {
         source(endpoint accepted, const peer_credentials& peer, const pulse_options& options)
@@ -241,45 +219,15 @@ private:
         error why;
     };
 
-    static int descriptor(int fd, const char* what) {
-        if (fd < 0)
-            detail::throw_error(errno,
-                                std::string("signal_box: ") + what + ": " + std::strerror(errno));
-        return fd;
-    }
-
-    void watch(int fd, std::uint64_t tag) {
-        epoll_event wanted{};
-        wanted.events = EPOLLIN;
-        wanted.data.u64 = tag;
-        descriptor(::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &wanted), "epoll_ctl");
-    }
-
     // ---- receiving ----
 
     bool next(received_signal& into, std::uint64_t deadline_ns) {
-        std::unique_lock lock(mutex_);
-        const detail::hand_on next_one{changed_};
-        for (bool looked = false;;) {
-            if (closed_) detail::throw_error(ECANCELED, "signal_box: it was closed");
-            // Those who have something are found out by looking, also while there are others.
-            if (++takes_since_look_ > looked_at && !leading_) lead(lock, 0);
+        return take_until(deadline_ns, [&](std::unique_lock<std::mutex>& lock) {
             const bool taken = take(into);
             bury(lock);
-            if (taken) {
-                if (!ready_.empty()) changed_.notify_one();
-                return true;
-            }
-            if (!ready_.empty()) continue;  // came while the dead were buried
-            const bool past = deadline_ns == 0 || ipcdoor_now_ns() >= deadline_ns;
-            if (past && looked) return false;
-            if (leading_) {
-                if (past || !detail::wait_until(changed_, lock, deadline_ns)) looked = true;
-                continue;
-            }
-            lead(lock, deadline_ns);
-            looked = true;
-        }
+            if (taken && !ready_.empty()) changed_.notify_one();
+            return taken;
+        });
     }
 
     bool next_unless_closed(received_signal& into, std::uint64_t deadline_ns) {
@@ -291,33 +239,13 @@ private:
         }
     }
 
-    // Waits for descriptors, for all threads.
-    void lead(std::unique_lock<std::mutex>& lock, std::uint64_t deadline_ns) {
-        if (full_ && retry_ns_ != 0 && ipcdoor_now_ns() >= retry_ns_) watch_listener_again();
-        leading_ = true;
-        takes_since_look_ = 0;
-        const std::uint64_t until_ns =
-            full_ && retry_ns_ != 0 ? std::min(deadline_ns, retry_ns_) : deadline_ns;
-        lock.unlock();
-        epoll_event events[64];
-        const int ready =
-            ::epoll_wait(epoll_.get(), events, 64, detail::epoll_timeout_ms(until_ns));
-        const int error_number = errno;
-        lock.lock();
-        leading_ = false;
-        changed_.notify_one();
-        if (ready < 0 && error_number != EINTR)
-            detail::throw_error(error_number, std::string("signal_box: epoll_wait: ") +
-                                                  std::strerror(error_number));
-        bool newcomers = false;
-        for (int i = 0; i < ready; ++i) {
-            const std::uint64_t tag = events[i].data.u64;
-            if (tag == listener_tag)
-                newcomers = true;
-            else if (tag != wake_tag && !put_out(tag))
-                enqueue(tag);
-        }
-        if (newcomers) admit();
+    std::size_t senders_here() const override { return senders_.size(); }
+    void found_ready(std::uint64_t id) override {
+        if (!put_out(id)) enqueue(id);
+    }
+    int next_priority(std::uint64_t id) override {
+        const auto found = senders_.find(id);
+        return found == senders_.end() ? -1 : found->second->port.next_priority();
     }
 
     void enqueue(std::uint64_t id) {
@@ -329,10 +257,7 @@ private:
     // A pulse of one of those that have some, never blocking.
     bool take(received_signal& into) {
         while (!ready_.empty()) {
-            // Now and then who has waited longest, or an urgent flood would starve it.
-            const std::size_t chosen = ++taken_ % 4 == 0 ? 0 : most_urgent();
-            const std::uint64_t id = ready_[chosen];
-            ready_.erase(ready_.begin() + static_cast<std::ptrdiff_t>(chosen));
+            const std::uint64_t id = choose();
             const auto found = senders_.find(id);
             if (found == senders_.end()) continue;
             source& from = *found->second;
@@ -352,22 +277,6 @@ private:
             return true;
         }
         return false;
-    }
-
-    std::size_t most_urgent() {
-        std::size_t chosen = 0;
-        int urgent = -1;
-        const std::size_t some = std::min(ready_.size(), looked_at);
-        if (some == 1) return 0;
-        for (std::size_t i = 0; i < some; ++i) {
-            const auto found = senders_.find(ready_[i]);
-            if (found == senders_.end()) continue;
-            const int priority = found->second->port.next_priority();
-            if (priority <= urgent) continue;
-            urgent = priority;
-            chosen = i;
-        }
-        return chosen;
     }
 
     void raise(int signo, const received_signal& got) {
@@ -407,29 +316,7 @@ private:
 
     // ---- coming and going ----
 
-    void admit() {
-        try {
-            // Others wait for the mutex, and who is refused may come again and again.
-            for (int i = 0; i < 64; ++i) {
-                if (senders_.size() >= options_.max_senders) break;
-                std::optional<endpoint> accepted = listener_.try_accept();
-                if (!accepted) return;
-                admit(std::move(*accepted));
-            }
-            if (senders_.size() < options_.max_senders) return;
-            retry_ns_ = 0;
-        } catch (const error& wrong) {
-            // No descriptors or no memory left, by whoever's fault: a while later there
-            // may be. Those that are here are served meanwhile.
-            retry_ns_ = ipcdoor_deadline_ns(retry_after_ns);
-            stats_.last_failure = wrong.error_number();
-        }
-        // The listener is looked at again when somebody leaves.
-        ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener_.fd(), nullptr);
-        full_ = true;
-    }
-
-    void admit(endpoint accepted) {
+    void admit(endpoint accepted) override {
         const std::uint32_t peer = 1 - accepted.slot();
         const peer_credentials who = accepted.peer_info(peer);
         const std::uint64_t allowed = allowed_to(who);
@@ -438,11 +325,11 @@ private:
             refuse(std::move(accepted), peer);
             return;
         }
-        const std::uint64_t id = next_id_++;
+        const std::uint64_t id = new_id();
         auto made = std::make_unique<source>(
             std::move(accepted), who,
             pulse_options{.blocked = blocked_, .refused = ~allowed, .other_vectors = all_vectors});
-        watch(made->end.fd(), id);
+        watch(made->end.fd(), EPOLLIN, id);
         // Greets it. If that fails, it is dead or asked for what it cannot have.
         static_cast<void>(ipcdoor_ring(made->end.get(), peer, 0, pulse_vector, 0));
         senders_.emplace(id, std::move(made));
@@ -457,8 +344,8 @@ private:
         const pulse_port no(from, {.refused = all_codes});
         static_cast<void>(ipcdoor_wait(from.get(), all_vectors, 0, nullptr));
         static_cast<void>(ipcdoor_ring(from.get(), peer, 0, pulse_vector, 0));
-        const std::uint64_t id = next_id_++;
-        watch(from.fd(), id);
+        const std::uint64_t id = new_id();
+        watch(from.fd(), EPOLLIN, id);
         refused_.emplace(id, std::move(from));
         if (refused_.size() > most_refused) put_out(refused_.begin()->first);
     }
@@ -466,7 +353,7 @@ private:
     bool put_out(std::uint64_t id) {
         const auto found = refused_.find(id);
         if (found == refused_.end()) return false;
-        ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, found->second.fd(), nullptr);
+        forget(found->second.fd());
         refused_.erase(found);
         return true;
     }
@@ -482,25 +369,19 @@ private:
         }
     }
 
-    void watch_listener_again() {
-        full_ = false;
-        retry_ns_ = 0;
-        watch(listener_.fd(), listener_tag);
-    }
-
     void drop(std::uint64_t id, const error& why) {
         const auto found = senders_.find(id);
         if (found == senders_.end()) return;
         departed_.push_back({id, std::move(found->second), why});
         senders_.erase(found);
         source& from = *departed_.back().from;
-        ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, from.end.fd(), nullptr);
+        forget(from.end.fd());
         if (const auto same = of_user_.find(from.who.uid); --same->second == 0)
             of_user_.erase(same);
         stats_.lost += from.port.lost();
         stats_.refusals += from.port.refusals();
         ++stats_.gone;
-        if (full_) watch_listener_again();
+        let_in_again();
     }
 
     // What is to be done about the departed with nothing locked.
@@ -516,25 +397,11 @@ private:
     }
 
     const signal_box_options options_;
-    listener listener_;
-    const owned_fd epoll_;
-    const owned_fd wake_;
-
-    mutable std::mutex mutex_;
-    std::condition_variable changed_;
     std::unordered_map<std::uint64_t, std::unique_ptr<source>> senders_;  // mutex_
     std::unordered_map<std::uint32_t, std::size_t> of_user_;              // mutex_: by uid
     std::map<std::uint64_t, endpoint> refused_;  // mutex_: not yet gone, the oldest first
-    std::deque<std::uint64_t> ready_;            // mutex_
     std::vector<departed> departed_;             // mutex_
-    std::uint64_t next_id_ = first_sender;       // mutex_
     std::uint64_t blocked_ = 0;                  // mutex_
-    bool leading_ = false;                       // mutex_: a thread waits for descriptors
-    bool full_ = false;                          // mutex_: the listener is not looked at
-    std::uint64_t retry_ns_ = 0;                 // mutex_: when again; 0: when one leaves
-    unsigned taken_ = 0;                         // mutex_
-    unsigned takes_since_look_ = 0;              // mutex_
-    bool closed_ = false;                        // mutex_
     signal_box_stats stats_;                     // mutex_: lost and refusals of the departed only
 };
 

@@ -15,6 +15,7 @@
 #include <string>
 
 #include <ipcdoor/detail/cursor.hpp>
+#include <ipcdoor/detail/versions.hpp>
 #include <ipcdoor/error.hpp>
 #include <ipcdoor/ring_layout.hpp>
 
@@ -138,16 +139,8 @@ inline std::uint64_t verify_stream_slot(const void* slot, std::uint64_t slot_byt
                             "stream: the peer's slot does not hold a byte stream (wrong magic); "
                             "does it use a pipe or a stream socket on this connection?");
     }
-    const std::uint32_t oldest = theirs.version_min.load(std::memory_order_relaxed);
-    const std::uint32_t newest = theirs.version_max.load(std::memory_order_relaxed);
-    if (oldest > newest || oldest == 0) detail::stream_violation("its version range is empty");
-    if (oldest > stream_version_max || newest < stream_version_min) {
-        detail::throw_error(EPROTONOSUPPORT,
-                            "stream: the peer speaks layouts " + std::to_string(oldest) + " to " +
-                                std::to_string(newest) + ", this library " +
-                                std::to_string(stream_version_min) + " to " +
-                                std::to_string(stream_version_max) + "; update the older program");
-    }
+    detail::check_versions("stream: the peer speaks", detail::versions_of(theirs),
+                           {stream_version_min, stream_version_max});
     const std::uint64_t capacity = theirs.capacity.load(std::memory_order_relaxed);
     const std::uint64_t offset = theirs.data_offset.load(std::memory_order_relaxed);
     if (capacity == 0 || offset != stream_data_offset || capacity > stream_capacity(slot_bytes)) {

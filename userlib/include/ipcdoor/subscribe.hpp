@@ -22,8 +22,6 @@
 #ifndef IPCDOOR_SUBSCRIBE_HPP
 #define IPCDOOR_SUBSCRIBE_HPP
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -47,6 +45,7 @@
 #include <ipcdoor/deadline.hpp>
 #include <ipcdoor/detail/channel_link.hpp>
 #include <ipcdoor/detail/descriptor_passing.hpp>
+#include <ipcdoor/detail/fork_mark.hpp>
 #include <ipcdoor/detail/rendezvous.hpp>
 #include <ipcdoor/detail/step.hpp>
 #include <ipcdoor/detail/wait_until.hpp>
@@ -122,8 +121,7 @@ public:
                             "publish: the publisher is gone, and everything that it had published "
                             "has been taken; subscribe again when there is a new one");
             }
-            const bool past = deadline_ns == 0 || (deadline_ns != IPCDOOR_NO_DEADLINE &&
-                                                   ipcdoor_now_ns() >= deadline_ns);
+            const bool past = deadline::at_ns(deadline_ns).is_past();
             if (leading_) {
                 if (past) return false;
                 static_cast<void>(wait_until(changed_, lock, deadline_ns));
@@ -189,7 +187,7 @@ public:
     }
 
     // In a forked child: its memory is not there.
-    bool is_copy() const noexcept { return owner_ != ::getpid(); }
+    bool is_copy() const noexcept { return !maker_.is_mine(); }
     void leave_to_parent() noexcept {
         end_.close();
         giver_.close_all();
@@ -316,7 +314,7 @@ private:
     }
     int ring_quietly(std::uint32_t vector) noexcept {
         const int rung = ipcdoor_ring(end_.get(), publisher_, 0, vector, 0);
-        return rung == -EAGAIN || rung == -EOPNOTSUPP || rung == -EPIPE ? 0 : rung;
+        return lacks_only_signal(rung) || rung == -EPIPE ? 0 : rung;
     }
     void ring(std::uint32_t vector) { throw_if(ring_quietly(vector)); }
 
@@ -325,7 +323,7 @@ private:
                                 "; close the subscriber");
     }
 
-    const pid_t owner_ = ::getpid();
+    const fork_mark maker_;
     endpoint end_;
     descriptor_receiver giver_;  // of the pool's descriptor
     std::uint32_t publisher_ = 0;

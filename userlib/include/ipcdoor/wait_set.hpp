@@ -73,7 +73,6 @@
 
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -83,16 +82,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <deque>
-#include <exception>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <span>
 #include <string>
 #include <thread>
-#include <type_traits>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -101,6 +96,8 @@
 
 #include <ipcdoor/async.hpp>
 #include <ipcdoor/deadline.hpp>
+#include <ipcdoor/detail/any_source.hpp>
+#include <ipcdoor/detail/wait_registry.hpp>
 #include <ipcdoor/detail/wait_until.hpp>
 #include <ipcdoor/error.hpp>
 #include <ipcdoor/owned_fd.hpp>
@@ -124,71 +121,10 @@ struct wait_report {
     friend bool operator==(const wait_report&, const wait_report&) = default;
 };
 
-namespace detail {
-
-// A source of whatever type.
-class any_source {
-public:
-    any_source() = default;
-    any_source(const any_source&) = delete;
-    any_source& operator=(const any_source&) = delete;
-    virtual ~any_source() = default;
-
-    virtual bool try_take() = 0;
-    virtual bool gives_back() const noexcept = 0;
-    virtual void give_back() = 0;
-    virtual void confirm() = 0;
-    virtual bool looks() const noexcept = 0;
-    virtual bool ready() = 0;
-    virtual bool any_only() const noexcept = 0;
-};
-
-// Source is a type, or a reference to an object that the user keeps.
-template <class Source>
-class some_source final : public any_source {
-    using plain = std::remove_reference_t<Source>;
-    static constexpr bool can_give_back = requires(plain & source) { source.give_back(); };
-    static constexpr bool can_confirm = requires(plain & source) { source.confirm(); };
-    static constexpr bool can_look = requires(plain & source) {
-        { source.ready() } -> std::convertible_to<bool>;
-    };
-
-public:
-    explicit some_source(Source&& source) : source_(std::forward<Source>(source)) {}
-
-    bool try_take() override { return static_cast<bool>(source_.try_take()); }
-    bool gives_back() const noexcept override { return can_give_back; }
-    void give_back() override {
-        if constexpr (can_give_back) source_.give_back();
-    }
-    void confirm() override {
-        if constexpr (can_confirm) source_.confirm();
-    }
-    bool looks() const noexcept override { return can_look && !can_give_back; }
-    bool ready() override {
-        if constexpr (can_look) return static_cast<bool>(source_.ready());
-        return true;
-    }
-    bool any_only() const noexcept override {
-        if constexpr (requires { plain::any_only; }) return plain::any_only;
-        return false;
-    }
-
-private:
-    Source source_;
-};
-
-}  // namespace detail
-
 class wait_set {
 public:
-    wait_set()
-        : epoll_(descriptor(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1")),
-          wake_(descriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd")),
-          rest_timer_(descriptor(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK),
-                                 "timerfd_create")) {
-        watch(EPOLL_CTL_ADD, wake_.get(), EPOLLIN, wake_tag);
-        watch(EPOLL_CTL_ADD, rest_timer_.get(), EPOLLIN, rest_tag);
+    wait_set() : wake_(registry::descriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd")) {
+        registry_.watch_waker(wake_.get());
     }
     wait_set(const wait_set&) = delete;
     wait_set& operator=(const wait_set&) = delete;
@@ -214,16 +150,15 @@ public:
         std::unique_lock lock(mutex_);
         const auto found = sources_.find(id);
         if (found == sources_.end()) throw_unknown(id);
-        const std::shared_ptr<source> gone = std::move(found->second);
+        const source_ptr gone = std::move(found->second);
         sources_.erase(found);
         gone->removed = true;
-        unwatch(*gone);
+        registry_.unwatch(*gone);
         tell_all_waiters();
         if (gone->claimant == std::this_thread::get_id()) return false;
         released_.wait(lock, [&] { return gone->claimant == std::thread::id(); });
         what = std::move(gone->what);
-        ready_.erase(std::remove(ready_.begin(), ready_.end(), gone), ready_.end());
-        std::erase_if(resting_, [&](const auto& rest) { return rest.second == gone; });
+        registry_.forget(gone);
         return gone->kept;
     }
 
@@ -234,7 +169,7 @@ public:
         const source_ptr again = find(id);
         if (again->now != state::aside) return;
         again->failure.reset();
-        make_ready(again);
+        registry_.make_ready(again);
         tell();
     }
 
@@ -307,53 +242,17 @@ public:
 
     // Readable while there may be something: try_any() until it returns nothing. Stays the
     // set's.
-    int fd() const noexcept { return epoll_.get(); }
+    int fd() const noexcept { return registry_.fd(); }
 
 private:
-    static constexpr std::uint64_t wake_tag = 0;
-    static constexpr std::uint64_t rest_tag = 1;
-    static constexpr std::uint32_t first_serial = 1;
+    using registry = detail::wait_registry;
+    using source = registry::source;
+    using source_ptr = registry::source_ptr;
+    using state = registry::state;
+
     static constexpr source_id first_source = 1;
     static constexpr unsigned reports_between_looks = 8;
-    static constexpr unsigned patience = 8;  // attempts in vain before a look at the level
-    static constexpr std::uint64_t least_rest_ns = 1'000'000;
-    static constexpr std::uint64_t most_rest_ns = 16'000'000;
-
-    // idle: the last attempt found nothing, and the descriptor is watched.
-    // ready: it is to be tried.
-    // claimed: a thread is at it.
-    // resting: as idle, but the descriptor is readable nevertheless.
-    // aside: nobody looks at it until it is resumed.
-    enum class state { idle, ready, claimed, resting, aside };
     enum class outcome { taken, nothing, failed };
-
-    struct source {
-        source_id id = 0;
-        int fd = -1;
-        bool once = false;
-        std::unique_ptr<detail::any_source> what;
-        // All of these: mutex_.
-        state now = state::ready;
-        bool queued = false;      // in ready_
-        bool kept = false;        // taken, and not reported
-        bool disturbed = false;   // while claimed: its descriptor may have told another one
-        bool removed = false;     // not in sources_ any more
-        bool unreported = false;  // failed, and nobody was told
-        unsigned in_vain = 0;     // attempts
-        std::uint64_t call = 0;   // that reported it last
-        std::uint64_t rest_ns = 0;
-        std::thread::id claimant;
-        std::optional<error> failure;
-    };
-    using source_ptr = std::shared_ptr<source>;
-
-    // A descriptor, and the sources that it is of.
-    struct watched {
-        std::uint32_t serial = 0;
-        std::uint32_t events = 0;
-        bool armed = false;
-        std::vector<source_ptr> sources;
-    };
 
     // Whoever waits. It may have taken a notice that was meant for another one.
     struct waiter {
@@ -366,7 +265,7 @@ private:
         }
         ~waiter() {
             if (for_all) --set.all_waiters_;
-            if (!set.ready_.empty())
+            if (!set.registry_.ready().empty())
                 set.tell();
             else
                 set.changed_.notify_one();
@@ -381,12 +280,6 @@ private:
         }
     };
 
-    static int descriptor(int fd, const char* what) {
-        if (fd < 0)
-            detail::throw_error(errno,
-                                std::string("wait_set: ") + what + ": " + std::strerror(errno));
-        return fd;
-    }
     [[noreturn]] static void throw_timeout(const char* what) {
         detail::throw_error(ETIMEDOUT,
                             std::string("wait_set: the deadline passed while waiting for ") + what);
@@ -425,175 +318,16 @@ private:
         added->id = next_id_++;
         const auto place = sources_.emplace(added->id, added).first;
         try {
-            watch(added, events);
+            registry_.watch(added, events);
             // What is there already may not show in the descriptor: it is tried first.
-            make_ready(added);
+            registry_.make_ready(added);
         } catch (...) {
-            unwatch(*added);
+            registry_.unwatch(*added);
             sources_.erase(place);
             throw;
         }
         tell();
         return added->id;
-    }
-
-    int control(int operation, int fd, std::uint32_t events, std::uint64_t tag) noexcept {
-        epoll_event wanted{};
-        wanted.events = events;
-        wanted.data.u64 = tag;
-        return ::epoll_ctl(epoll_.get(), operation, fd, &wanted) == 0 ? 0 : errno;
-    }
-    void watch(int operation, int fd, std::uint32_t events, std::uint64_t tag) {
-        if (const int wrong = control(operation, fd, events, tag)) throw_watch(fd, wrong);
-    }
-    [[noreturn]] static void throw_watch(int fd, int error_number) {
-        const char* const remedy =
-            error_number == EPERM   ? "; a regular file cannot be waited for"
-            : error_number == ELOOP ? "; too many epolls would watch each other in a row"
-            : error_number == EBADF ? "; remove a source before you close what it is of"
-                                    : "";
-        detail::throw_error(error_number, "wait_set: watching descriptor " + std::to_string(fd) +
-                                              ": " + std::strerror(error_number) + remedy);
-    }
-
-    static std::uint64_t tag_of(int fd, const watched& at) noexcept {
-        return std::uint64_t{at.serial} << 32 | static_cast<std::uint32_t>(fd);
-    }
-
-    void watch(const source_ptr& added, std::uint32_t events) {
-        const auto found = watched_.find(added->fd);
-        if (found == watched_.end()) {
-            watched made;
-            made.serial = next_serial_++;
-            made.events = events;
-            made.sources.push_back(added);
-            const auto place = watched_.emplace(added->fd, std::move(made)).first;
-            if (const int wrong = control(EPOLL_CTL_ADD, added->fd, events | EPOLLONESHOT,
-                                          tag_of(added->fd, place->second))) {
-                watched_.erase(place);
-                throw_watch(added->fd, wrong);
-            }
-            place->second.armed = true;
-            return;
-        }
-        watched& at = found->second;
-        at.sources.push_back(added);
-        at.events |= events;
-        at.armed = false;
-        if (const int wrong = arm(added->fd, at)) {
-            at.sources.pop_back();
-            throw_watch(added->fd, wrong);
-        }
-    }
-
-    void unwatch(const source& gone) {
-        const auto found = watched_.find(gone.fd);
-        if (found == watched_.end()) return;
-        auto& all = found->second.sources;
-        all.erase(std::remove_if(all.begin(), all.end(),
-                                 [&](const source_ptr& one) { return one.get() == &gone; }),
-                  all.end());
-        if (!all.empty()) return;
-        static_cast<void>(control(EPOLL_CTL_DEL, gone.fd, 0, 0));
-        watched_.erase(found);
-    }
-
-    // 0 or an errno value.
-    int arm(int fd, watched& at) noexcept {
-        if (at.armed) return 0;
-        int wrong = control(EPOLL_CTL_MOD, fd, at.events | EPOLLONESHOT, tag_of(fd, at));
-        // It was closed, and is something else now.
-        if (wrong == ENOENT)
-            wrong = control(EPOLL_CTL_ADD, fd, at.events | EPOLLONESHOT, tag_of(fd, at));
-        at.armed = wrong == 0;
-        return wrong;
-    }
-
-    // ---- what becomes of a source ----
-
-    void enqueue(const source_ptr& one) {
-        if (!std::exchange(one->queued, true)) ready_.push_back(one);
-    }
-
-    void make_ready(const source_ptr& one) {
-        enqueue(one);
-        one->now = state::ready;
-    }
-
-    void make_failed(const source_ptr& one, const error& why, bool reported) {
-        one->failure = why;
-        one->now = state::aside;
-        one->unreported = !reported;
-        if (one->unreported) enqueue(one);
-    }
-
-    // An attempt has found nothing.
-    void make_idle(const source_ptr& one) {
-        if (std::exchange(one->disturbed, false)) {
-            make_ready(one);
-            return;
-        }
-        const auto found = watched_.find(one->fd);
-        if (found == watched_.end()) return;
-        if (++one->in_vain >= patience) {
-            one->in_vain = patience;
-            try {
-                if (detail::events_of(one->fd, static_cast<short>(found->second.events)) != 0) {
-                    rest(one);
-                    return;
-                }
-            } catch (const error& wrong) {
-                make_failed(one, wrong, false);
-                return;
-            }
-            one->in_vain = 0;
-            one->rest_ns = 0;
-        }
-        one->now = state::idle;
-        if (const int wrong = arm(one->fd, found->second)) {
-            make_failed(one,
-                        error(wrong, "wait_set: descriptor " + std::to_string(one->fd) +
-                                         " cannot be watched any more: " + std::strerror(wrong)),
-                        false);
-        }
-    }
-
-    // An attempt has succeeded. It may have changed what the descriptor tells others of.
-    void disturb_others_of(const source& one) {
-        const auto found = watched_.find(one.fd);
-        if (found == watched_.end() || found->second.sources.size() == 1) return;
-        for (const source_ptr& other : found->second.sources) {
-            if (other.get() == &one) continue;
-            if (other->now == state::idle || other->now == state::resting) make_ready(other);
-            if (other->now == state::claimed) other->disturbed = true;
-        }
-    }
-
-    void rest(const source_ptr& one) {
-        one->now = state::resting;
-        one->rest_ns = std::clamp(2 * one->rest_ns, least_rest_ns, most_rest_ns);
-        resting_.emplace(ipcdoor_deadline_ns(one->rest_ns), one);
-        set_rest_timer();
-    }
-
-    void set_rest_timer() noexcept {
-        itimerspec at{};
-        if (!resting_.empty()) {
-            const std::uint64_t ns = resting_.begin()->first;
-            at.it_value.tv_sec = static_cast<time_t>(ns / 1'000'000'000);
-            at.it_value.tv_nsec = static_cast<long>(ns % 1'000'000'000);
-        }
-        static_cast<void>(::timerfd_settime(rest_timer_.get(), TFD_TIMER_ABSTIME, &at, nullptr));
-    }
-
-    void end_rests() {
-        const std::uint64_t now = ipcdoor_now_ns();
-        while (!resting_.empty() && resting_.begin()->first <= now) {
-            const source_ptr one = std::move(resting_.begin()->second);
-            resting_.erase(resting_.begin());
-            if (one->now == state::resting && !one->removed) make_ready(one);
-        }
-        set_rest_timer();
     }
 
     // ---- attempts ----
@@ -630,7 +364,7 @@ private:
             }
         }
         if (!trouble) return done ? outcome::taken : outcome::nothing;
-        make_failed(one, *trouble, true);
+        registry_.make_failed(one, *trouble, true);
         return outcome::failed;
     }
     outcome attempt(std::unique_lock<std::mutex>& lock, const source_ptr& one) {
@@ -648,7 +382,7 @@ private:
             return true;
         });
         // Nobody was told, so the next wait does.
-        if (back == outcome::failed) make_failed(one, error(*one->failure), false);
+        if (back == outcome::failed) registry_.make_failed(one, error(*one->failure), false);
     }
 
     // It is reported as taken.
@@ -659,7 +393,7 @@ private:
         if (one->once)
             one->now = state::aside;
         else
-            make_ready(one);
+            registry_.make_ready(one);
     }
 
     // What is to be reported of a claimed source, if anything.
@@ -669,7 +403,7 @@ private:
             const source_ptr& one;
             ~releaser() {
                 // Something was thrown.
-                if (one->now == state::claimed) set.make_ready(one);
+                if (one->now == state::claimed) set.registry_.make_ready(one);
                 set.release(*one);
             }
         } const at_end{*this, one};
@@ -685,11 +419,11 @@ private:
             // If it is removed from here on, it is known to have been taken.
             one->kept = true;
             got = confirm(lock, one);
-            disturb_others_of(*one);
+            registry_.disturb_others_of(*one);
         }
         if (one->removed) return std::nullopt;
         if (got == outcome::nothing) {
-            make_idle(one);
+            registry_.make_idle(one);
             return std::nullopt;
         }
         if (got == outcome::failed) {
@@ -709,7 +443,7 @@ private:
         lock.unlock();
         epoll_event events[64];
         const int ready =
-            ::epoll_wait(epoll_.get(), events, 64, detail::epoll_timeout_ms(deadline_ns));
+            ::epoll_wait(registry_.fd(), events, 64, detail::epoll_timeout_ms(deadline_ns));
         const int error_number = errno;
         lock.lock();
         leading_ = false;
@@ -727,21 +461,12 @@ private:
 
     void note(std::uint64_t tag) {
         std::uint64_t count = 0;
-        if (tag == wake_tag) {
+        if (tag == registry::waker_tag) {
             // Once closed it stays readable.
             if (!closed_) static_cast<void>(::read(wake_.get(), &count, sizeof count));
             return;
         }
-        if (tag == rest_tag) {
-            static_cast<void>(::read(rest_timer_.get(), &count, sizeof count));
-            end_rests();
-            return;
-        }
-        const auto found = watched_.find(static_cast<int>(tag & 0xffffffff));
-        if (found == watched_.end() || found->second.serial != tag >> 32) return;
-        found->second.armed = false;
-        for (const source_ptr& one : found->second.sources)
-            if (one->now == state::idle) make_ready(one);
+        registry_.note(tag);
     }
 
     void wake_leader() noexcept {
@@ -781,19 +506,14 @@ private:
         return told;
     }
 
-    static bool is_past(std::uint64_t deadline_ns) noexcept {
-        return deadline_ns == 0 ||
-               (deadline_ns != IPCDOOR_NO_DEADLINE && ipcdoor_now_ns() >= deadline_ns);
-    }
-
     // ---- any ----
 
     // One report; nothing also where the next one would be of a source that this call has
     // reported already.
     std::optional<wait_report> take(std::unique_lock<std::mutex>& lock, std::uint64_t call) {
-        while (!ready_.empty() && ready_.front()->call != call) {
-            const source_ptr one = std::move(ready_.front());
-            ready_.pop_front();
+        while (!registry_.ready().empty() && registry_.ready().front()->call != call) {
+            const source_ptr one = std::move(registry_.ready().front());
+            registry_.ready().pop_front();
             one->queued = false;
             if (one->removed) continue;
             if (one->now == state::aside && std::exchange(one->unreported, false))
@@ -832,7 +552,7 @@ private:
             // Those who became ready are found out by looking, also while there are others.
             if (++reports_since_look_ > reports_between_looks && !leading_) lead(lock, 0);
             if (const std::size_t got = take(lock, into)) return got;
-            const bool past = is_past(deadline_ns);
+            const bool past = deadline::at_ns(deadline_ns).is_past();
             if (past && looked) {
                 polled_ = true;
                 return 0;
@@ -888,10 +608,10 @@ private:
                 if (round == taking::gave_back) pause(lock, ++collisions, deadline_ns);
                 if (std::all_of(those.begin(), those.end(),
                                 [](const source_ptr& one) { return one->now == state::ready; }) &&
-                    !is_past(deadline_ns))
+                    !deadline::at_ns(deadline_ns).is_past())
                     continue;
             }
-            const bool past = is_past(deadline_ns);
+            const bool past = deadline::at_ns(deadline_ns).is_past();
             if (past && looked) {
                 polled_ = true;
                 return false;
@@ -903,7 +623,7 @@ private:
     // Whoever has collided with another one that wants the same waits for a while, of random
     // length, with nothing taken.
     void pause(std::unique_lock<std::mutex>& lock, unsigned collisions, std::uint64_t deadline_ns) {
-        if (collisions < 2 || is_past(deadline_ns)) return;
+        if (collisions < 2 || deadline::at_ns(deadline_ns).is_past()) return;
         random_ ^= random_ << 13;
         random_ ^= random_ >> 7;
         random_ ^= random_ << 17;
@@ -935,12 +655,13 @@ private:
                         set.give_back(lock, one);
                     } catch (...) {
                         // Not an error of this library's: the source is the user's own.
-                        set.make_failed(one, error(EIO, "wait_set: give_back() has thrown"), false);
+                        set.registry_.make_failed(
+                            one, error(EIO, "wait_set: give_back() has thrown"), false);
                     }
                 }
                 held.clear();
                 for (const source_ptr& one : those) {
-                    if (one->now == state::claimed) set.make_ready(one);
+                    if (one->now == state::claimed) set.registry_.make_ready(one);
                     set.release(*one);
                 }
                 set.tell();
@@ -954,7 +675,7 @@ private:
 
         const auto missed = [&](const source_ptr& one, outcome got) {
             if (got == outcome::failed) throw_failure(*one);
-            if (!one->removed) make_idle(one);
+            if (!one->removed) registry_.make_idle(one);
             round.all_taken = true;  // this ends the round by itself
             return round.end() ? taking::gave_back : taking::missed;
         };
@@ -989,33 +710,28 @@ private:
             try {
                 static_cast<void>(confirm(lock, one));
             } catch (...) {
-                make_failed(one, error(EIO, "wait_set: confirm() has thrown"), false);
+                registry_.make_failed(one, error(EIO, "wait_set: confirm() has thrown"), false);
             }
             if (one->now == state::aside) {
                 one->kept = false;
-                make_failed(one, error(*one->failure), false);
+                registry_.make_failed(one, error(*one->failure), false);
             } else {
                 make_reported(one);
             }
-            disturb_others_of(*one);
+            registry_.disturb_others_of(*one);
         }
         for (const source_ptr& one : those) release(*one);
         return taking::done;
     }
 
-    const owned_fd epoll_;
     const owned_fd wake_;
-    const owned_fd rest_timer_;
 
     mutable std::mutex mutex_;
-    std::condition_variable changed_;                    // for followers
-    std::condition_variable released_;                   // for remove()
-    std::unordered_map<source_id, source_ptr> sources_;  // mutex_, and what follows
-    std::unordered_map<int, watched> watched_;           // by descriptor
-    std::deque<source_ptr> ready_;                       // to be tried or reported, in turn
-    std::multimap<std::uint64_t, source_ptr> resting_;   // until when
+    std::condition_variable changed_;   // for followers
+    std::condition_variable released_;  // for remove()
+    registry registry_;                 // mutex_, and what follows
+    std::unordered_map<source_id, source_ptr> sources_;
     source_id next_id_ = first_source;
-    std::uint32_t next_serial_ = first_serial;
     bool leading_ = false;  // a thread waits for descriptors
     bool polled_ = false;   // somebody was sent back to fd()
     bool closed_ = false;

@@ -71,6 +71,7 @@
 
 #include <ipcdoor/bytes.hpp>
 #include <ipcdoor/deadline.hpp>
+#include <ipcdoor/detail/wait_until.hpp>
 #include <ipcdoor/endpoint.hpp>
 #include <ipcdoor/error.hpp>
 #include <ipcdoor/listener.hpp>
@@ -149,8 +150,8 @@ public:
         const std::uint64_t at = std::max<std::uint64_t>(first.ns(), 1);
         itimerspec wanted{};
         if (first.ns() < static_cast<std::uint64_t>(std::chrono::nanoseconds::max().count())) {
-            wanted.it_value = to_timespec(at);
-            wanted.it_interval = to_timespec(static_cast<std::uint64_t>(period.count()));
+            wanted.it_value = detail::to_timespec(at);
+            wanted.it_interval = detail::to_timespec(static_cast<std::uint64_t>(period.count()));
         }
         if (::timerfd_settime(fd_.get(), TFD_TIMER_ABSTIME, &wanted, nullptr) != 0)
             detail::throw_error(errno,
@@ -165,13 +166,6 @@ public:
     int fd() const noexcept { return fd_.get(); }
 
 private:
-    static timespec to_timespec(std::uint64_t ns) noexcept {
-        timespec made{};
-        made.tv_sec = static_cast<time_t>(ns / 1'000'000'000);
-        made.tv_nsec = static_cast<long>(ns % 1'000'000'000);
-        return made;
-    }
-
     owned_fd fd_;
 };
 

@@ -59,6 +59,12 @@ constexpr std::uint64_t vector_bit(std::uint32_t vector) noexcept {
     return std::uint64_t{1} << vector;
 }
 
+// A ring was counted, but a signal that the peer wants with it could not be sent (soft:):
+// that is the peer's affair, and no reason to fail here.
+constexpr bool lacks_only_signal(int rung) noexcept {
+    return rung == -EAGAIN || rung == -EOPNOTSUPP;
+}
+
 class channel_link {
 public:
     struct counters {
@@ -234,12 +240,6 @@ public:
     }
 
 private:
-    // Counted, but a signal that the peer wants with it could not be sent (soft:):
-    // that is the peer's affair, and no reason to fail here.
-    static bool lacks_only_signal(int rung) noexcept {
-        return rung == -EAGAIN || rung == -EOPNOTSUPP;
-    }
-
     void* slot_memory(std::uint32_t slot) const {
         void* const memory = ipcdoor_slot_memory(endpoint_, slot);
         if (memory == nullptr) throw_if(-errno);

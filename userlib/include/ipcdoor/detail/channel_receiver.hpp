@@ -38,6 +38,7 @@
 #include <ipcdoor.h>
 
 #include <ipcdoor/bytes.hpp>
+#include <ipcdoor/deadline.hpp>
 #include <ipcdoor/detail/channel_link.hpp>
 #include <ipcdoor/detail/descriptor_passing.hpp>
 #include <ipcdoor/detail/wait_until.hpp>
@@ -389,7 +390,7 @@ private:
                     link_.ring_own(data_vector);
                     return false;
                 }
-                if (deadline_ns != IPCDOOR_NO_DEADLINE && ipcdoor_now_ns() >= deadline_ns)
+                if (deadline::at_ns(deadline_ns).is_past())
                     channel_link::throw_timeout(me.id == 0 ? "a message" : "the reply");
                 continue;
             }

@@ -33,6 +33,7 @@
 
 #include <ipcdoor.h>
 
+#include <ipcdoor/deadline.hpp>
 #include <ipcdoor/detail/channel_link.hpp>
 #include <ipcdoor/detail/descriptor_passing.hpp>
 #include <ipcdoor/detail/wait_until.hpp>
@@ -394,7 +395,7 @@ private:
             // Who has strangers in its queue is told to look there.
             if (descriptors_.fd(lane) < 0) link_.ring_for_data();
             if (link_.dead()) link_.throw_dead();
-            if (ipcdoor_now_ns() >= deadline_ns)
+            if (deadline::at_ns(deadline_ns).is_past())
                 channel_link::throw_timeout("the peer to take descriptors");
             pollfd full{descriptors_.fd(lane), POLLOUT, 0};
             static_cast<void>(::poll(&full, 1, 1));

@@ -56,9 +56,7 @@ public:
 
     publish_session(endpoint accepted, const terms& offered)
         : end_(std::move(accepted)), terms_(offered), chunks_(offered.queue_capacity) {
-        const auto info = end_.info();
-        own_ = info.slot;
-        peer_ = 1 - info.slot;
+        peer_ = 1 - end_.slot();
         mine_ = reinterpret_cast<publisher_slot*>(end_.memory().data());
         theirs_ = reinterpret_cast<const subscriber_slot*>(end_.memory(peer_).data());
     }
@@ -172,13 +170,11 @@ private:
 
     void ring(std::uint32_t vector) {
         const int rung = ipcdoor_ring(end_.get(), peer_, 0, vector, 0);
-        // Counted; the signal that it wants with it is its own affair (soft:).
-        if (rung != -EAGAIN && rung != -EOPNOTSUPP) throw_if(rung);
+        if (!lacks_only_signal(rung)) throw_if(rung);
     }
 
     endpoint end_;
     const terms terms_;
-    std::uint32_t own_ = 0;
     std::uint32_t peer_ = 0;
     publisher_slot* mine_ = nullptr;
     const subscriber_slot* theirs_ = nullptr;

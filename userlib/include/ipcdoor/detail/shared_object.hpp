@@ -26,6 +26,7 @@
 #include <ipcdoor/deadline.hpp>
 #include <ipcdoor/detail/fork_mark.hpp>
 #include <ipcdoor/detail/step.hpp>
+#include <ipcdoor/detail/versions.hpp>
 #include <ipcdoor/door.hpp>
 #include <ipcdoor/endpoint.hpp>
 #include <ipcdoor/error.hpp>
@@ -283,16 +284,8 @@ private:
                                     ": something else is there (wrong magic); is it the right "
                                     "name or offset?");
         }
-        const std::uint32_t oldest = header().version_min.load(std::memory_order_relaxed);
-        const std::uint32_t newest = header().version_max.load(std::memory_order_relaxed);
-        if (oldest > newest || oldest == 0) malformed("its version range is empty");
-        if (oldest > sync_version_max || newest < sync_version_min) {
-            throw_error(EPROTONOSUPPORT,
-                        std::string(kind_.what) + ": it has layouts " + std::to_string(oldest) +
-                            " to " + std::to_string(newest) + ", this library speaks " +
-                            std::to_string(sync_version_min) + " to " +
-                            std::to_string(sync_version_max) + "; update the older program");
-        }
+        check_versions(std::string(kind_.what) + ": it has", versions_of(header()),
+                       {sync_version_min, sync_version_max});
         bytes_ = header().bytes.load(std::memory_order_relaxed);
         if (bytes_ > available || bytes_ < kind_.least_bytes)
             malformed("its size is " + std::to_string(bytes_));

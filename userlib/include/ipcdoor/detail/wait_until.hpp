@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 //
-// Condition variables with this library's deadlines.
+// Condition variables and system calls with this library's deadlines.
 #ifndef IPCDOOR_DETAIL_WAIT_UNTIL_HPP
 #define IPCDOOR_DETAIL_WAIT_UNTIL_HPP
+
+#include <time.h>
 
 #include <algorithm>
 #include <chrono>
@@ -36,12 +38,23 @@ struct hand_on {
     ~hand_on() { turn.notify_one(); }
 };
 
+inline timespec to_timespec(std::uint64_t ns) noexcept {
+    timespec made{};
+    made.tv_sec = static_cast<time_t>(ns / 1'000'000'000);
+    made.tv_nsec = static_cast<long>(ns % 1'000'000'000);
+    return made;
+}
+
+// From now until then, 0 where it is past.
+inline std::uint64_t ns_until(std::uint64_t deadline_ns) noexcept {
+    const std::uint64_t now = ipcdoor_now_ns();
+    return deadline_ns > now ? deadline_ns - now : 0;
+}
+
 // What epoll_wait() wants; rounded up: waiting ends not before its time.
 inline int epoll_timeout_ms(std::uint64_t deadline_ns) noexcept {
     if (deadline_ns == IPCDOOR_NO_DEADLINE) return -1;
-    const std::uint64_t now = ipcdoor_now_ns();
-    if (deadline_ns <= now) return 0;
-    const std::uint64_t ms = (deadline_ns - now + 999'999) / 1'000'000;
+    const std::uint64_t ms = (ns_until(deadline_ns) + 999'999) / 1'000'000;
     return static_cast<int>(std::min<std::uint64_t>(ms, std::numeric_limits<int>::max()));
 }
 

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT
+// Sources by hand for the tests of wait_set.
+#ifndef IPCDOOR_TESTS_LIB_WAIT_SET_SUPPORT_HPP
+#define IPCDOOR_TESTS_LIB_WAIT_SET_SUPPORT_HPP
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstdlib>
+
+#include <ipcdoor/owned_fd.hpp>
+#include <ipcdoor/wait_set.hpp>
+
+namespace ipcdoor::test {
+
+// The simplest semaphore, shared with later children.
+class plain_semaphore {
+public:
+    explicit plain_semaphore(unsigned units = 0)
+        : fd_(::eventfd(units, EFD_SEMAPHORE | EFD_NONBLOCK | EFD_CLOEXEC)) {}
+    int fd() const { return fd_.get(); }
+    bool try_acquire() {
+        std::uint64_t one = 0;
+        return ::read(fd_.get(), &one, sizeof one) == sizeof one;
+    }
+    void release() {
+        const std::uint64_t one = 1;
+        if (::write(fd_.get(), &one, sizeof one) != sizeof one) std::abort();
+    }
+    // Takes them all.
+    unsigned drain() {
+        unsigned units = 0;
+        while (try_acquire()) ++units;
+        return units;
+    }
+
+private:
+    owned_fd fd_;
+};
+
+// An eventfd that is written by hand.
+struct counter {
+    counter() : fd(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
+    void add(std::uint64_t count = 1) const {
+        if (::write(fd.get(), &count, sizeof count) != sizeof count) std::abort();
+    }
+    owned_fd fd;
+};
+
+// What one test lets its set wait for is said in a few words.
+struct eventfd_in {
+    explicit eventfd_in(wait_set& set) : id(set.add(on_eventfd(count.fd.get(), value))) {}
+    counter count;
+    std::uint64_t value = 0;
+    source_id id;
+};
+
+}  // namespace ipcdoor::test
+
+#endif  // IPCDOOR_TESTS_LIB_WAIT_SET_SUPPORT_HPP
