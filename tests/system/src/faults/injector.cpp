@@ -23,17 +23,6 @@ void set(const std::string& path, const std::string& value) {
         throw std::runtime_error(debugfs + path + ": cannot be set to " + value);
 }
 
-// The interpreter of ACPI uses objects that it has freed when it runs out of them
-// (seen with Linux 6.1), and binding a device asks it about interrupts. So its own
-// objects, and nothing else, always have memory; which caches may fail is said at boot.
-void spare_acpi() {
-    int may_fail = 0;
-    std::ifstream("/sys/kernel/slab/kmalloc-64/failslab") >> may_fail;
-    if (may_fail != 1)
-        throw std::runtime_error("no cache may fail: boot with slub_debug=A;-,Acpi-*");
-    set("failslab/cache-filter", "Y");
-}
-
 }  // namespace
 
 std::string injection_lacks() {
@@ -58,7 +47,6 @@ void configure_injection() {
     set("fail_page_alloc/ignore-gfp-wait", "N");
     set("fail_page_alloc/ignore-gfp-highmem", "N");
     set("fail_page_alloc/min-order", "0");
-    spare_acpi();
 }
 
 injector::injector() : file_(::open(fail_nth_path, O_RDWR | O_CLOEXEC)) {

@@ -119,6 +119,14 @@ int edu_attribute::write() const {
     return result < 0 ? result : 0;
 }
 
+void keep_edu_enabled() {
+    if (edu_address().empty()) return;
+    const std::string path = "/sys/bus/pci/devices/" + edu_address() + "/enable";
+    const unique_fd file(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+    if (!file || ::write(file.get(), "1", 1) != 1)
+        throw std::system_error(errno, std::generic_category(), path);
+}
+
 void ensure_edu_bound() {
     ensure("edu cannot be bound", edu_bound, [] { return edu_attribute("bind").write(); });
 }

@@ -35,6 +35,9 @@ unique_fd open_door_or_make_node();
 // The PCI address of the edu device, "" where the machine has none.
 std::string edu_address();
 bool edu_bound();
+// Enables the device, which no driver may have, until the end of the guest, so that a
+// driver finds it so. Throws std::system_error; nothing where there is none.
+void keep_edu_enabled();
 void ensure_edu_bound();
 void ensure_edu_unbound();
 
