@@ -3,8 +3,10 @@
 # unit tests:
 #   IRQBENCH_TESTABLE_OBJS, IRQBENCH_TESTABLE_LIBS   all of irqbench but its main()
 
+# What writes reports, for all tools that measure.
+REPORT_OBJS := $(patsubst %.cpp,$(V)/obj/%.o,$(sort $(wildcard tools/report/*.cpp)))
 IRQBENCH_SRCS := $(sort $(wildcard tools/irqbench/*.cpp tools/irqbench/*/*.cpp))
-IRQBENCH_OBJS := $(patsubst %.cpp,$(V)/obj/%.o,$(IRQBENCH_SRCS))
+IRQBENCH_OBJS := $(patsubst %.cpp,$(V)/obj/%.o,$(IRQBENCH_SRCS)) $(REPORT_OBJS)
 IRQBENCH_LIBS := -lfmt
 IRQBENCH_TESTABLE_OBJS := $(filter-out %/main.o,$(IRQBENCH_OBJS))
 IRQBENCH_TESTABLE_LIBS := $(IRQBENCH_LIBS)
