@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# Builds $(V)/tools/irqbench, ipcdoor-cat and ipcdoor-proxy and their man pages. For the
-# unit tests:
+# Builds $(V)/tools/irqbench, ipcdoor-cat and ipcdoor-proxy and their man pages; and, where
+# it is asked for, $(V)/tools/ipcdoor-bench. For the unit tests:
 #   IRQBENCH_TESTABLE_OBJS, IRQBENCH_TESTABLE_LIBS   all of irqbench but its main()
 
 # What writes reports, for all tools that measure.
@@ -16,6 +16,10 @@ CAT_LIBS := -lfmt
 PROXY_SRCS := $(sort $(wildcard tools/ipcdoor-proxy/*.cpp))
 PROXY_OBJS := $(patsubst %.cpp,$(V)/obj/%.o,$(PROXY_SRCS))
 PROXY_LIBS := -lfmt
+# Its files are its contestants', too: each of groups/ registers its own.
+BENCH_SRCS := $(sort $(wildcard tools/bench/*.cpp tools/bench/*/*.cpp))
+BENCH_OBJS := $(patsubst %.cpp,$(V)/obj/%.o,$(BENCH_SRCS))
+BENCH_LIBS := -lbenchmark -lfmt -lrt
 TOOLS_CPPFLAGS := -Ikmod/uapi -Iuserlib/include -Itools
 TOOLS_PROGRAMS := $(V)/tools/irqbench $(V)/tools/ipcdoor-cat $(V)/tools/ipcdoor-proxy
 TOOLS_PAGES := $(V)/man/irqbench.1 $(V)/man/ipcdoor-cat.1 $(V)/man/ipcdoor-proxy.1
@@ -23,7 +27,7 @@ TOOLS_PAGES := $(V)/man/irqbench.1 $(V)/man/ipcdoor-cat.1 $(V)/man/ipcdoor-proxy
 .PHONY: tools
 tools: $(TOOLS_PROGRAMS) $(TOOLS_PAGES)
 
-$(IRQBENCH_OBJS) $(CAT_OBJS) $(PROXY_OBJS): $(V)/obj/%.o: %.cpp
+$(IRQBENCH_OBJS) $(CAT_OBJS) $(PROXY_OBJS) $(BENCH_OBJS): $(V)/obj/%.o: %.cpp
 	@mkdir -p $(@D)
 	$(CXX) $(CXXSTD) $(WARN) $(OPT) $(SAN) $(DEPFLAGS) $(TOOLS_CPPFLAGS) $(CPPFLAGS) \
 		$(CXXFLAGS) -pthread -c -o $@ $<
@@ -42,6 +46,11 @@ $(V)/tools/ipcdoor-proxy: $(PROXY_OBJS) $(V)/lib/libipcdoor.a
 	@mkdir -p $(@D)
 	$(CXX) $(OPT) $(SAN) $(LDFLAGS) -pthread -o $@ $(PROXY_OBJS) $(V)/lib/libipcdoor.a \
 		$(PROXY_LIBS)
+
+$(V)/tools/ipcdoor-bench: $(BENCH_OBJS) $(REPORT_OBJS) $(V)/lib/libipcdoor.a
+	@mkdir -p $(@D)
+	$(CXX) $(OPT) $(SAN) $(LDFLAGS) -pthread -o $@ $(BENCH_OBJS) $(REPORT_OBJS) \
+		$(V)/lib/libipcdoor.a $(BENCH_LIBS)
 
 $(V)/man/%: docs/man/%.scd
 	@mkdir -p $(@D)
@@ -74,9 +83,21 @@ compare-docs: ## measure both again and put the figures into docs/choosing.md
 	$(MAKE) --no-print-directory compare GUEST=1
 	tools/choosing-figures $(V)/tools/irqbench $(OUT)/compare.json $(OUT)/compare-guest.json
 
+# BENCH: options, as --quick or --filter.
+BENCH ?=
+
+.PHONY: bench
+bench: ## what operations cost on soft, beside others, with goals; results in $(OUT)/
+	@tools/setup --bench
+	@echo "building"
+	$(SUBMAKE) $(V)/tools/ipcdoor-bench
+	@mkdir -p $(OUT)
+	@$(V)/tools/ipcdoor-bench --json $(OUT)/bench.json --html $(OUT)/bench.html $(BENCH)
+	@echo "wrote $(OUT)/bench.json and $(OUT)/bench.html"
+
 .PHONY: install
 install:: $(TOOLS_PROGRAMS) $(TOOLS_PAGES)
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(TOOLS_PROGRAMS)
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 $(TOOLS_PAGES)
 
--include $(IRQBENCH_OBJS:.o=.d) $(CAT_OBJS:.o=.d) $(PROXY_OBJS:.o=.d)
+-include $(IRQBENCH_OBJS:.o=.d) $(CAT_OBJS:.o=.d) $(PROXY_OBJS:.o=.d) $(BENCH_OBJS:.o=.d)
