@@ -33,7 +33,6 @@
 #define IPCDOOR_PUBLISH_HPP
 
 #include <sys/epoll.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -57,6 +56,7 @@
 #include <ipcdoor/bytes.hpp>
 #include <ipcdoor/deadline.hpp>
 #include <ipcdoor/detail/chunk_pool.hpp>
+#include <ipcdoor/detail/fork_mark.hpp>
 #include <ipcdoor/detail/publish_session.hpp>
 #include <ipcdoor/detail/step.hpp>
 #include <ipcdoor/detail/wait_until.hpp>
@@ -206,7 +206,7 @@ public:
         return stats_;
     }
     // In a forked child: locks and waiting threads in here are the parent's.
-    bool is_copy() const noexcept { return owner_ != ::getpid(); }
+    bool is_copy() const noexcept { return !mark_.is_mine(); }
     void leave_to_parent() noexcept {
         sessions_.clear();
         listener_.close();
@@ -459,7 +459,7 @@ private:
         if (full_) retry_ns_ = 1;
     }
 
-    const pid_t owner_ = ::getpid();
+    const fork_mark mark_;
     const publisher_options options_;
     chunk_pool pool_;  // mutex_, but for what chunks there are
     listener listener_;

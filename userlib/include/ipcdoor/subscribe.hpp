@@ -22,8 +22,6 @@
 #ifndef IPCDOOR_SUBSCRIBE_HPP
 #define IPCDOOR_SUBSCRIBE_HPP
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -47,6 +45,7 @@
 #include <ipcdoor/deadline.hpp>
 #include <ipcdoor/detail/channel_link.hpp>
 #include <ipcdoor/detail/descriptor_passing.hpp>
+#include <ipcdoor/detail/fork_mark.hpp>
 #include <ipcdoor/detail/rendezvous.hpp>
 #include <ipcdoor/detail/step.hpp>
 #include <ipcdoor/detail/wait_until.hpp>
@@ -189,7 +188,7 @@ public:
     }
 
     // In a forked child: its memory is not there.
-    bool is_copy() const noexcept { return owner_ != ::getpid(); }
+    bool is_copy() const noexcept { return !mark_.is_mine(); }
     void leave_to_parent() noexcept {
         end_.close();
         giver_.close_all();
@@ -325,7 +324,7 @@ private:
                                 "; close the subscriber");
     }
 
-    const pid_t owner_ = ::getpid();
+    const fork_mark mark_;
     endpoint end_;
     descriptor_receiver giver_;  // of the pool's descriptor
     std::uint32_t publisher_ = 0;
