@@ -163,7 +163,10 @@ private:
         return report::bar_plot(
             g.what.title, fmt::format("{}; bar: median, tick: the slowest turn", unit(g)),
             "Bars of the median, best first." + names(g),
-            [](double ns) { return report::with_unit(ns, "µs"); }, std::move(all));
+            [](double ns) {
+                return ns < 1000 ? nanoseconds(ns) + " ns" : report::with_unit(ns, "µs");
+            },
+            std::move(all));
     }
 
     report::canvas curves(const group_result& g) const {

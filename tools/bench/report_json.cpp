@@ -33,7 +33,8 @@ json to_json(const call_count& calls) {
 json to_json(const group_result& g, const timing& t) {
     const report::spread s = report::spread_of(g.ns(t));
     json j = to_json(g.what, t.who);
-    j.update({{"own", t.own},
+    j.update({{"label", g.what.label(t.who)},
+              {"own", t.own},
               {"median_ns", s.median},
               {"min_ns", s.min},
               {"max_ns", s.max},
@@ -69,7 +70,7 @@ json to_json(const group_result& g) {
     for (const timing& t : g.timings) contestants.push_back(to_json(g, t));
     for (const absence& a : g.absent) {
         json j = to_json(g.what, a.who);
-        j.update({{"reason", a.reason}, {"failed", a.failed}});
+        j.update({{"label", g.what.label(a.who)}, {"reason", a.reason}, {"failed", a.failed}});
         absent.push_back(std::move(j));
     }
     for (const finding& f : g.findings) findings.push_back(to_json(g.what, f));

@@ -10,7 +10,7 @@
 
 namespace bench {
 
-// Throws std::regex_error for a filter that is none, std::runtime_error where nothing is left.
+// Throws std::runtime_error for a filter that is none, or leaves nothing.
 bench_report run(const parameters& with, bool show_progress);
 
 }  // namespace bench

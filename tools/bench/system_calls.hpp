@@ -24,7 +24,8 @@ struct call_count {
     double per_operation() const;
 };
 
-// After a thousand that are not counted: first times cost more. To be called while this process has one thread.
+// After a thousand that are not counted: first times cost more. To be called while this process has
+// one thread.
 call_count count_calls(const std::function<std::unique_ptr<work>()>& make,
                        std::uint64_t operations);
 

@@ -15,7 +15,7 @@ canvas bar_plot(const std::string& title, const std::string& note, const std::st
     for (const bar& b : all) {
         values = std::max(values, b.value);
         ticks_at = std::max(ticks_at, b.tick);
-        left = std::max(left, text_width(b.name, b.own ? 12.6 : 12) + 18);
+        left = std::max(left, text_width(b.name, b.own ? 14 : 12) + 18);
         right = std::max(right, text_width(label(b.value), 12) + 20);
     }
     const double height = top + row * static_cast<double>(all.size()) + 32;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <algorithm>
 #include <set>
+#include <tuple>
 
 #include "report/plots.hpp"
 
@@ -30,7 +31,9 @@ canvas curve_plot(const std::string& title, const std::string& note, const std::
     c.text({left, 44}, note, "small");
     if (places.empty()) return c;
 
-    const auto [from, to] = nice_log_range(low, high);
+    // What is level must not look steep.
+    auto [from, to] = nice_log_range(low, high);
+    if (to / from < 10) std::tie(from, to) = nice_log_range(low / 2, low * 5);
     const log_scale y(from, to, height - bottom, top);
     const double smallest = *places.begin();
     const log_scale x(smallest, std::max(*places.rbegin(), smallest * 2), left, width - right);
