@@ -81,7 +81,10 @@ compare: ## each method beside the kernel's own, by message size (GUEST=1: in a 
 compare-docs: ## measure both again and put the figures into docs/choosing.md
 	$(MAKE) --no-print-directory compare
 	$(MAKE) --no-print-directory compare GUEST=1
-	tools/choosing-figures $(V)/tools/irqbench $(OUT)/compare.json $(OUT)/compare-guest.json
+	$(V)/tools/irqbench report $(OUT)/compare.json > $(OUT)/compare.txt
+	# Emulated times mean nothing, so the guest's are not shown.
+	$(V)/tools/irqbench report $(OUT)/compare-guest.json --summary > $(OUT)/compare-guest.txt
+	tools/figures docs/choosing.md soft=$(OUT)/compare.txt guest=$(OUT)/compare-guest.txt
 
 # BENCH: options, as --quick or --filter.
 BENCH ?=
@@ -94,6 +97,13 @@ bench: ## what operations cost on soft, beside others, with goals; results in $(
 	@mkdir -p $(OUT)
 	@$(V)/tools/ipcdoor-bench --json $(OUT)/bench.json --html $(OUT)/bench.html $(BENCH)
 	@echo "wrote $(OUT)/bench.json and $(OUT)/bench.html"
+
+.PHONY: bench-docs
+bench-docs: ## measure again and put the figures into docs/performance.md
+	@mkdir -p $(OUT)
+	$(MAKE) --no-print-directory -s bench > $(OUT)/bench.log
+	sed -n '/^ipcdoor-bench/,/^measured in/p' $(OUT)/bench.log > $(OUT)/bench.txt
+	tools/figures docs/performance.md bench=$(OUT)/bench.txt
 
 .PHONY: install
 install:: $(TOOLS_PROGRAMS) $(TOOLS_PAGES)

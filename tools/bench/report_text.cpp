@@ -56,8 +56,7 @@ private:
         for (const absence& a : g.absent)
             w_.field(g.what.label(a.who), (a.failed ? "FAILED: " : "not here: ") + a.reason);
         if (g.findings.empty()) return;
-        w_.columns(
-            fmt::format("{:<38}{:>11}{:>15}{:>8}{:>8}", "", "reached", "min - max", "goal", ""));
+        w_.columns(fmt::format("{:<38}{:>11}{:>15}{:>8}", "", "reached", "min - max", "goal"));
         for (const finding& f : g.findings) line(f);
     }
 

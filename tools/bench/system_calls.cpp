@@ -185,6 +185,7 @@ call_count count_calls(const std::function<std::unique_ptr<work>()>& make,
         found.by_name.clear();
         found.why_not = got > 0              ? std::string(words, static_cast<std::size_t>(got))
                         : status == -SIGALRM ? fmt::format("not done within {} seconds", patience_s)
+                        : status < 0         ? fmt::format("it was ended by signal {}", -status)
                                              : fmt::format("it ended with {}", status);
     }
     return found;
