@@ -84,6 +84,7 @@ const bench::part heaps("heap", [](bench::group& g) {
     g.axis = bench::axis_kind::bytes;
     g.axis_title = "size of the allocation";
     const char *own = "ipcdoor::heap", *boost = "boost::interprocess", *libc = "malloc (private)";
+    g.limit_calls({std::string(own) + ", calls", {own, 64}, 0});
     for (const std::size_t bytes : {std::size_t{64}, std::size_t{1} << 10, std::size_t{64} << 10}) {
         const auto x = static_cast<double>(bytes);
         g.add({own, x, true,

@@ -123,6 +123,9 @@ const bench::part latest("latest", [](bench::group& g) {
     g.operation = "one value written, or one read, with nobody else at it";
     g.axis = bench::axis_kind::bytes;
     g.axis_title = "size of the value";
+    // The writer looks for newcomers every ten milliseconds.
+    g.limit_calls({"latest, write, calls", {"latest, write", 64}, 0.1});
+    g.limit_calls({"latest, read, calls", {"latest, read", 64}, 0});
     add<64>(g);
     add<4096>(g);
 });

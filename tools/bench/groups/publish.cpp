@@ -89,6 +89,8 @@ const bench::part by_size("publish", [](bench::group& g) {
     g.axis = bench::axis_kind::bytes;
     g.axis_title = "size of the sample";
     const std::string name = "publish and take";
+    // The publisher looks for newcomers once a millisecond.
+    g.limit_calls({name + ", calls", {name, 64}, 0.1});
     for (const std::size_t bytes : {std::size_t{64}, kib, 16 * kib, 256 * kib, mib, 16 * mib}) {
         const auto x = static_cast<double>(bytes);
         g.add({name, x, true, [bytes] { return bench::make_work<publish_cycle>(bytes, 1U); }});
