@@ -87,9 +87,9 @@ run: ## boot a guest and measure interrupt latency in it; results in $(OUT)/
 
 .PHONY: test
 test: ## run all tests: natively, under sanitizers, and in guests
-	@tools/setup
+	@tools/setup --bench
 	@echo "building: plain, asan, tsan"
-	$(SUBMAKE) all
+	$(SUBMAKE) all $(BUILD)/plain/tools/ipcdoor-bench
 	$(SUBMAKE) VARIANT=asan $(BUILD)/asan/tests/unit $(BUILD)/asan/tests/corpus $(BUILD)/asan/tests/lib $(BUILD)/asan/tests/crash
 	$(SUBMAKE) VARIANT=tsan $(BUILD)/tsan/tests/unit $(BUILD)/tsan/tests/corpus $(BUILD)/tsan/tests/lib
 	@tests/run $(if $(K),--kernel $(K)) $(TESTS)
@@ -100,7 +100,7 @@ shell: kmod ## an interactive guest with the module loaded
 
 .PHONY: lint
 lint: ## static checks: shell, sparse, checkpatch, clang-format, clang-tidy
-	@tools/setup --lint
+	@tools/setup --lint --bench
 	@tools/lint $(STEPS)
 
 .PHONY: format

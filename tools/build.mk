@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
-# Builds $(V)/tools/irqbench, ipcdoor-cat and ipcdoor-proxy and their man pages. For the
-# unit tests:
+# Builds $(V)/tools/irqbench, ipcdoor-cat and ipcdoor-proxy and their man pages; and, where
+# it is asked for, $(V)/tools/ipcdoor-bench. For the unit tests:
 #   IRQBENCH_TESTABLE_OBJS, IRQBENCH_TESTABLE_LIBS   all of irqbench but its main()
 
+# What writes reports, for all tools that measure.
+REPORT_OBJS := $(patsubst %.cpp,$(V)/obj/%.o,$(sort $(wildcard tools/report/*.cpp)))
 IRQBENCH_SRCS := $(sort $(wildcard tools/irqbench/*.cpp tools/irqbench/*/*.cpp))
-IRQBENCH_OBJS := $(patsubst %.cpp,$(V)/obj/%.o,$(IRQBENCH_SRCS))
+IRQBENCH_OBJS := $(patsubst %.cpp,$(V)/obj/%.o,$(IRQBENCH_SRCS)) $(REPORT_OBJS)
 IRQBENCH_LIBS := -lfmt
 IRQBENCH_TESTABLE_OBJS := $(filter-out %/main.o,$(IRQBENCH_OBJS))
 IRQBENCH_TESTABLE_LIBS := $(IRQBENCH_LIBS)
@@ -14,6 +16,10 @@ CAT_LIBS := -lfmt
 PROXY_SRCS := $(sort $(wildcard tools/ipcdoor-proxy/*.cpp))
 PROXY_OBJS := $(patsubst %.cpp,$(V)/obj/%.o,$(PROXY_SRCS))
 PROXY_LIBS := -lfmt
+# Its files are its contestants', too: each of groups/ registers its own.
+BENCH_SRCS := $(sort $(wildcard tools/bench/*.cpp tools/bench/*/*.cpp))
+BENCH_OBJS := $(patsubst %.cpp,$(V)/obj/%.o,$(BENCH_SRCS))
+BENCH_LIBS := -lbenchmark -lfmt -lrt
 TOOLS_CPPFLAGS := -Ikmod/uapi -Iuserlib/include -Itools
 TOOLS_PROGRAMS := $(V)/tools/irqbench $(V)/tools/ipcdoor-cat $(V)/tools/ipcdoor-proxy
 TOOLS_PAGES := $(V)/man/irqbench.1 $(V)/man/ipcdoor-cat.1 $(V)/man/ipcdoor-proxy.1
@@ -21,7 +27,7 @@ TOOLS_PAGES := $(V)/man/irqbench.1 $(V)/man/ipcdoor-cat.1 $(V)/man/ipcdoor-proxy
 .PHONY: tools
 tools: $(TOOLS_PROGRAMS) $(TOOLS_PAGES)
 
-$(IRQBENCH_OBJS) $(CAT_OBJS) $(PROXY_OBJS): $(V)/obj/%.o: %.cpp
+$(IRQBENCH_OBJS) $(CAT_OBJS) $(PROXY_OBJS) $(BENCH_OBJS): $(V)/obj/%.o: %.cpp
 	@mkdir -p $(@D)
 	$(CXX) $(CXXSTD) $(WARN) $(OPT) $(SAN) $(DEPFLAGS) $(TOOLS_CPPFLAGS) $(CPPFLAGS) \
 		$(CXXFLAGS) -pthread -c -o $@ $<
@@ -40,6 +46,11 @@ $(V)/tools/ipcdoor-proxy: $(PROXY_OBJS) $(V)/lib/libipcdoor.a
 	@mkdir -p $(@D)
 	$(CXX) $(OPT) $(SAN) $(LDFLAGS) -pthread -o $@ $(PROXY_OBJS) $(V)/lib/libipcdoor.a \
 		$(PROXY_LIBS)
+
+$(V)/tools/ipcdoor-bench: $(BENCH_OBJS) $(REPORT_OBJS) $(V)/lib/libipcdoor.a
+	@mkdir -p $(@D)
+	$(CXX) $(OPT) $(SAN) $(LDFLAGS) -pthread -o $@ $(BENCH_OBJS) $(REPORT_OBJS) \
+		$(V)/lib/libipcdoor.a $(BENCH_LIBS)
 
 $(V)/man/%: docs/man/%.scd
 	@mkdir -p $(@D)
@@ -70,11 +81,33 @@ compare: ## each method beside the kernel's own, by message size (GUEST=1: in a 
 compare-docs: ## measure both again and put the figures into docs/choosing.md
 	$(MAKE) --no-print-directory compare
 	$(MAKE) --no-print-directory compare GUEST=1
-	tools/choosing-figures $(V)/tools/irqbench $(OUT)/compare.json $(OUT)/compare-guest.json
+	$(V)/tools/irqbench report $(OUT)/compare.json > $(OUT)/compare.txt
+	# Emulated times mean nothing, so the guest's are not shown.
+	$(V)/tools/irqbench report $(OUT)/compare-guest.json --summary > $(OUT)/compare-guest.txt
+	tools/figures docs/choosing.md soft=$(OUT)/compare.txt guest=$(OUT)/compare-guest.txt
+
+# BENCH: options, as --quick or --filter.
+BENCH ?=
+
+.PHONY: bench
+bench: ## what operations cost on soft, beside others, with goals; results in $(OUT)/
+	@tools/setup --bench
+	@echo "building"
+	$(SUBMAKE) $(V)/tools/ipcdoor-bench
+	@mkdir -p $(OUT)
+	@$(V)/tools/ipcdoor-bench --json $(OUT)/bench.json --html $(OUT)/bench.html $(BENCH)
+	@echo "wrote $(OUT)/bench.json and $(OUT)/bench.html"
+
+.PHONY: bench-docs
+bench-docs: ## measure again and put the figures into docs/performance.md
+	@mkdir -p $(OUT)
+	$(MAKE) --no-print-directory -s bench > $(OUT)/bench.log
+	sed -n '/^ipcdoor-bench/,/^measured in/p' $(OUT)/bench.log > $(OUT)/bench.txt
+	tools/figures docs/performance.md bench=$(OUT)/bench.txt
 
 .PHONY: install
 install:: $(TOOLS_PROGRAMS) $(TOOLS_PAGES)
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(TOOLS_PROGRAMS)
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 $(TOOLS_PAGES)
 
--include $(IRQBENCH_OBJS:.o=.d) $(CAT_OBJS:.o=.d) $(PROXY_OBJS:.o=.d)
+-include $(IRQBENCH_OBJS:.o=.d) $(CAT_OBJS:.o=.d) $(PROXY_OBJS:.o=.d) $(BENCH_OBJS:.o=.d)

@@ -9,6 +9,7 @@
 #include "irqbench/compare/payload.hpp"
 #include "irqbench/compare/reports.hpp"
 #include "irqbench/options.hpp"
+#include "report/units.hpp"
 #include "support/catch.hpp"
 
 using namespace irqbench;

@@ -5,12 +5,12 @@
 #include "irqbench/clock.hpp"
 #include "irqbench/cyclictest.hpp"
 #include "irqbench/instructions.hpp"
-#include "irqbench/machine.hpp"
 #include "irqbench/options.hpp"
 #include "irqbench/run.hpp"
 #include "irqbench/statistics.hpp"
-#include "irqbench/units.hpp"
 #include "irqbench/validate.hpp"
+#include "report/machine.hpp"
+#include "report/units.hpp"
 #include "support/catch.hpp"
 
 using namespace irqbench;

@@ -17,15 +17,6 @@ void sleep_until(std::uint64_t deadline_ns) {
     }
 }
 
-std::string utc_now() {
-    const std::time_t t = std::time(nullptr);
-    std::tm parts{};
-    gmtime_r(&t, &parts);
-    char text[32];
-    std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &parts);
-    return text;
-}
-
 timestamp_cost measure_timestamp_cost() {
     constexpr int calls = 200;
     constexpr int blocks = 51;

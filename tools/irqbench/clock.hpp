@@ -6,7 +6,6 @@
 #include <time.h>
 
 #include <cstdint>
-#include <string>
 
 namespace irqbench {
 
@@ -21,9 +20,6 @@ inline std::uint64_t now_ns() {
 
 // Sleeps until CLOCK_MONOTONIC reaches `deadline_ns`; a signal does not cut it short.
 void sleep_until(std::uint64_t deadline_ns);
-
-// Now, as ISO 8601 has it.
-std::string utc_now();
 
 struct timestamp_cost {
     double ns = 0;              // one now_ns(), median over blocks of calls

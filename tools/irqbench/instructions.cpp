@@ -11,7 +11,7 @@
 #include "irqbench/pair.hpp"
 #include "irqbench/report_text.hpp"
 #include "irqbench/sources.hpp"
-#include "irqbench/units.hpp"
+#include "report/units.hpp"
 
 namespace irqbench {
 

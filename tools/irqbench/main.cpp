@@ -19,9 +19,10 @@
 #include "irqbench/report_text.hpp"
 #include "irqbench/run.hpp"
 #include "irqbench/sources.hpp"
-#include "irqbench/terminal.hpp"
-#include "irqbench/units.hpp"
 #include "irqbench/validate.hpp"
+#include "report/terminal.hpp"
+#include "report/units.hpp"
+#include "report/write_file.hpp"
 
 namespace irqbench {
 
@@ -29,14 +30,6 @@ namespace {
 
 void print(const options& o, const std::string& text) {
     if (!o.quiet) fmt::print("{}", text);
-}
-
-void write_file(const std::string& path, const std::string& text) {
-    if (path.empty()) return;
-    std::ofstream file(path, std::ios::binary | std::ios::trunc);
-    file << text;
-    file.close();
-    if (!file) throw std::runtime_error("cannot write " + path);
 }
 
 void write_reports(const options& o, const run_report& r) {

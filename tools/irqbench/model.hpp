@@ -13,10 +13,12 @@
 
 #include "irqbench/clock.hpp"
 #include "irqbench/histogram.hpp"
-#include "irqbench/machine.hpp"
 #include "irqbench/statistics.hpp"
+#include "report/machine.hpp"
 
 namespace irqbench {
+
+using namespace report;
 
 inline constexpr const char* tool_version = "0.1.0";
 inline constexpr int report_output_version = 1;

@@ -6,7 +6,8 @@
 #include <numeric>
 
 #include "irqbench/plots.hpp"
-#include "irqbench/units.hpp"
+#include "report/plots.hpp"
+#include "report/units.hpp"
 
 namespace irqbench {
 
@@ -77,52 +78,21 @@ canvas stage_plot(const std::vector<const cell*>& sources, std::size_t index) {
     return c;
 }
 
-canvas comparison_plot(const std::string& title, std::vector<series> all) {
-    constexpr double width = 470, left = 122, right = 74, top = 58, row = 26, bar = 15;
-    std::stable_sort(all.begin(), all.end(), [](const series& a, const series& b) {
-        return a.samples->percentile(50) < b.samples->percentile(50);
-    });
-    const double height = top + row * static_cast<double>(all.size()) + 32;
-    double medians = 0, tails = 0;
+canvas comparison_plot(const std::string& title, const std::vector<series>& all) {
     std::string said;
-    for (const series& s : all) {
-        medians = std::max(medians, static_cast<double>(s.samples->percentile(50)));
-        tails = std::max(tails, static_cast<double>(s.samples->percentile(99)));
-        said += fmt::format(" {}: {}.", s.name,
-                            microseconds(static_cast<double>(s.samples->percentile(50))));
-    }
-    canvas c(width, height, title,
-             "Bars of the median latency in microseconds, best first." + said);
-    c.rect({0, 0}, width, height, "surface", "", 8);
-    c.text({16, 24}, title, "head");
-    c.text({16, 42}, "bar: median, tick: p99, arrow: p99 beyond the axis", "small");
-    // A few long tails must not make the bars unreadable.
-    const std::vector<double> ticks = linear_ticks(std::min(tails, medians * 2.2), 5);
-    const double span = width - left - right;
-    const double end = top + row * static_cast<double>(all.size());
-    value_axis(c, ticks, left, left + span, top, end);
-    double y = top + (row - bar) / 2;
+    std::vector<bar> bars;
     for (const series& s : all) {
         const auto p50 = static_cast<double>(s.samples->percentile(50));
         const auto p99 = static_cast<double>(s.samples->percentile(99));
-        const double x50 = left + span * p50 / ticks.back();
-        const double x99 = left + span * std::min(1.0, p99 / ticks.back());
-        const double middle = y + bar / 2;
-        c.text({left - 8, middle + 4}, s.name, s.css == "c-peer" ? "" : "bold", anchor::end);
-        c.rect(
-            {left, y}, x50 - left, bar, "bar " + s.css,
-            fmt::format("{}: p50 {} µs, p99 {} µs", s.name, microseconds(p50), microseconds(p99)),
-            2);
-        c.line({x50, middle}, {x99, middle}, "whisker");
-        if (p99 <= ticks.back())
-            c.line({x99, y + 3}, {x99, y + bar - 3}, "whisker");
-        else
-            c.polyline({{x99 - 5, y + 3}, {x99, middle}, {x99 - 5, y + bar - 3}}, "whisker");
-        c.text({width - 10, middle + 4}, microseconds(p50) + " µs", "", anchor::end);
-        y += row;
+        said += fmt::format(" {}: {}.", s.name, microseconds(p50));
+        bars.push_back({s.name, s.css, s.css != "c-peer", p50, p99,
+                        fmt::format("{}: p50 {} µs, p99 {} µs", s.name, microseconds(p50),
+                                    microseconds(p99))});
     }
-    c.line({left, top}, {left, end}, "axis");
-    return c;
+    return bar_plot(
+        title, "bar: median, tick: p99, arrow: p99 beyond the axis",
+        "Bars of the median latency in microseconds, best first." + said,
+        [](double ns) { return microseconds(ns) + " µs"; }, std::move(bars));
 }
 
 }  // namespace irqbench

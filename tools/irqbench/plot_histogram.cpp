@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "irqbench/plots.hpp"
-#include "irqbench/units.hpp"
+#include "report/units.hpp"
 
 namespace irqbench {
 

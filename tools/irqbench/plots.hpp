@@ -7,9 +7,11 @@
 #include <vector>
 
 #include "irqbench/model.hpp"
-#include "irqbench/svg.hpp"
+#include "report/svg.hpp"
 
 namespace irqbench {
+
+using namespace report;
 
 // One distribution under a name; `css` is the class that colours it: "c-msi" … or "c-peer".
 struct series {
@@ -31,9 +33,9 @@ canvas histogram_plot(const series& one, double low_ns, double high_ns);
 canvas stage_plot(const std::vector<const cell*>& sources, std::size_t index);
 
 // Medians as bars, p99 as a tick on a whisker, the best first.
-canvas comparison_plot(const std::string& title, std::vector<series> all);
+canvas comparison_plot(const std::string& title, const std::vector<series>& all);
 
-// The style of all of the above: classes, and colours as custom properties for light and dark.
-std::string plot_style();
+// The classes and colours of sources and stages, beside report::plot_style().
+std::string method_style();
 
 }  // namespace irqbench

@@ -7,7 +7,8 @@
 #include <stdexcept>
 
 #include "irqbench/plots.hpp"
-#include "irqbench/units.hpp"
+#include "report/html.hpp"
+#include "report/units.hpp"
 
 namespace irqbench {
 
@@ -32,9 +33,10 @@ public:
         for (const scenario& where : r_.scenarios()) comparison_section(where);
         histograms_section();
         notes_section();
-        add("<footer>Made by irqbench {}; percentiles are at most {:.2g} % above the true sample. "
-            "The same figures are in its <code>--json</code>.</footer>\n</main>\n</body>\n</html>\n",
-            tool_version, histogram::relative_error * 100);
+        out_ += html_end(
+            fmt::format("Made by irqbench {}; percentiles are at most {:.2g} % above the true "
+                        "sample. The same figures are in its <code>--json</code>.",
+                        tool_version, histogram::relative_error * 100));
         return std::move(out_);
     }
 
@@ -63,7 +65,7 @@ private:
     }
 
     void head() {
-        out_ += html_start("irqbench: " + r_.on.kernel);
+        out_ += html_start("irqbench: " + r_.on.kernel, method_style());
         add("<h1>Interrupt latency</h1>\n<p class=\"sub\">irqbench {} on Linux {}, {}{}</p>\n",
             tool_version, escape(r_.on.kernel), escape(r_.started),
             r_.module ? ", module ipcdoor " + escape(r_.module->version) : "");
@@ -91,7 +93,7 @@ private:
         add("</div>\n");
     }
 
-    void fact(const char* name, const std::string& value) {
+    void fact(std::string_view name, const std::string& value) {
         add("<tr><th scope=\"row\">{}</th><td>{}</td></tr>\n", name, escape(value));
     }
 
@@ -99,11 +101,7 @@ private:
         const machine& m = r_.on;
         const parameters& p = r_.with;
         add("<h2>Measured on</h2>\n<div class=\"card scroll\"><table class=\"facts\"><tbody>\n");
-        fact("Kernel", fmt::format("{} {} ({})", m.kernel, m.architecture, m.kernel_build));
-        fact("Processor", fmt::format("{} × {}", m.cpus_online, m.cpu_model));
-        fact("Machine", environment_line(m));
-        fact("Preemption", m.preemption);
-        fact("Isolated CPUs", m.isolated_cpus.empty() ? "none" : m.isolated_cpus);
+        for (const auto& [name, value] : facts_of(m)) fact(name, value);
         fact("Clock", fmt::format("{}; reading it costs {:.0f} ns (step {} ns), nothing is "
                                   "subtracted",
                                   m.clock_source, r_.clock_cost.ns, r_.clock_cost.step_ns));
@@ -322,7 +320,7 @@ std::string svg_report(const run_report& r) {
     return percentile_plot(fmt::format("One way from ring to user space: {}{}", where.description(),
                                        r.on.where == environment::emulated ? " (emulated)" : ""),
                            all)
-        .file(plot_style());
+        .file(plot_style() + method_style());
 }
 
 }  // namespace irqbench

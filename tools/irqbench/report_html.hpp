@@ -10,9 +10,6 @@
 
 namespace irqbench {
 
-// Up to where a page's own content begins; `title` as plain text.
-std::string html_start(const std::string& title);
-
 std::string html_report(const run_report& r);
 
 // The percentile plot of the main scenario as an SVG file of its own, light and dark.

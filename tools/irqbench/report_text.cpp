@@ -5,8 +5,8 @@
 
 #include <algorithm>
 
-#include "irqbench/text_writer.hpp"
-#include "irqbench/units.hpp"
+#include "report/text_writer.hpp"
+#include "report/units.hpp"
 
 namespace irqbench {
 
@@ -146,12 +146,7 @@ std::string text_machine(const machine& m, const module_info* module,
         title += ")";
     }
     w.line("{}", w.styled("\033[1m", title));
-    w.field("kernel", fmt::format("{} {} ({})", m.kernel, m.architecture, m.kernel_build));
-    w.field("CPU", fmt::format("{} x {}", m.cpus_online, m.cpu_model));
-    w.field("machine", m.where == environment::emulated ? w.styled("\033[33m", environment_line(m))
-                                                        : environment_line(m));
-    w.field("preemption", m.preemption + "; isolated CPUs: " +
-                              (m.isolated_cpus.empty() ? "none" : m.isolated_cpus));
+    write_machine(w, m);
     w.field("clock", fmt::format("{}; a timestamp costs {:.0f} ns (step {} ns), nothing subtracted",
                                  m.clock_source, clock_cost.ns, clock_cost.step_ns));
     return w.take();

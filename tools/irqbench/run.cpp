@@ -9,8 +9,8 @@
 #include "irqbench/method.hpp"
 #include "irqbench/pair.hpp"
 #include "irqbench/process.hpp"
-#include "irqbench/progress.hpp"
 #include "irqbench/sources.hpp"
+#include "report/progress.hpp"
 
 namespace irqbench {
 

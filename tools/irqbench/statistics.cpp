@@ -22,15 +22,6 @@ summary summarise(const histogram& samples) {
             samples.percentile(99.9), samples.max()};
 }
 
-spread spread_of(std::vector<double> repetitions) {
-    if (repetitions.empty()) return {};
-    std::sort(repetitions.begin(), repetitions.end());
-    const std::size_t n = repetitions.size();
-    const double median =
-        n % 2 == 1 ? repetitions[n / 2] : (repetitions[n / 2 - 1] + repetitions[n / 2]) / 2.0;
-    return {n, median, repetitions.front(), repetitions.back()};
-}
-
 stage_split split_at(std::vector<stage_sample>& samples, double percent, double band) {
     stage_split split;
     split.percent = percent;

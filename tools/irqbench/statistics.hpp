@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Owns: figures drawn from samples: the summary of a histogram, median and spread of a few
-// repetitions, and how the time of the samples around a percentile is split into stages.
+// Owns: figures drawn from samples: the summary of a histogram, and how the time of the samples
+// around a percentile is split into stages.
 #pragma once
 
 #include <array>
@@ -9,8 +9,11 @@
 #include <vector>
 
 #include "irqbench/histogram.hpp"
+#include "report/spread.hpp"
 
 namespace irqbench {
+
+using namespace report;
 
 // All in the unit of the samples.
 struct summary {
@@ -25,16 +28,6 @@ struct summary {
 };
 
 summary summarise(const histogram& samples);
-
-// Of a few repetitions, exact; with an even number the median is the mean of the middle two.
-struct spread {
-    std::size_t repetitions = 0;
-    double median = 0;
-    double min = 0;
-    double max = 0;
-};
-
-spread spread_of(std::vector<double> repetitions);
 
 // The stages of one way, from just before the ringer's call to just after the receiver's returned:
 // into the kernel, until the handler runs, until the receiver is runnable, until it runs.

@@ -7,7 +7,7 @@
 
 #include "irqbench/cyclictest.hpp"
 #include "irqbench/run.hpp"
-#include "irqbench/units.hpp"
+#include "report/units.hpp"
 
 namespace irqbench {
 

@@ -13,7 +13,7 @@
 
 #include "irqbench/compare/kernel_io.hpp"
 #include "irqbench/compare/transport.hpp"
-#include "irqbench/machine.hpp"
+#include "report/machine.hpp"
 
 namespace irqbench::compare {
 

@@ -62,13 +62,6 @@ std::vector<double> match::speedups(bool throughput) const {
                       : quotients(counterpart.p50_ns, own.p50_ns);
 }
 
-std::string size_name(std::size_t bytes) {
-    constexpr std::size_t kib = 1024, mib = kib * kib;
-    if (bytes >= mib && bytes % mib == 0) return fmt::format("{} MiB", bytes / mib);
-    if (bytes >= kib && bytes % kib == 0) return fmt::format("{} KiB", bytes / kib);
-    return fmt::format("{} B", bytes);
-}
-
 std::size_t parse_size(const std::string& text) {
     constexpr std::size_t longest = std::size_t{4} << 20;
     const auto wrong = [&](const char* why) {

@@ -10,9 +10,11 @@
 #include <vector>
 
 #include "irqbench/clock.hpp"
-#include "irqbench/machine.hpp"
+#include "report/machine.hpp"
 
 namespace irqbench::compare {
+
+using namespace report;
 
 inline constexpr int compare_output_version = 1;
 
@@ -91,8 +93,6 @@ struct compare_report {
     std::vector<contest> contests;
 };
 
-// "64 B", "4 KiB", "1 MiB".
-std::string size_name(std::size_t bytes);
 // From "64", "4K", "4KiB", "1M"; throws std::invalid_argument.
 std::size_t parse_size(const std::string& text);
 

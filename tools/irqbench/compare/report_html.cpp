@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: MIT
-#include "irqbench/report_html.hpp"
-
 #include <fmt/format.h>
 
 #include <algorithm>
 
 #include "irqbench/compare/reports.hpp"
 #include "irqbench/model.hpp"
-#include "irqbench/plots.hpp"
-#include "irqbench/units.hpp"
+#include "report/html.hpp"
+#include "report/units.hpp"
 
 namespace irqbench::compare {
 
@@ -27,32 +25,12 @@ const std::vector<family> families{{"Messages", {"message", "message-in-place"}}
                                    {"Byte streams", {"pipe", "stream"}},
                                    {"Shared memory", {"memory"}}};
 
-// Colours of the eight methods, light and dark.
-std::string curve_style() {
-    static constexpr const char* light[] = {"#0a66c2", "#0b8457", "#cf4a0c", "#8a3fc7",
-                                            "#a36a00", "#c2185b", "#00838f", "#5d4037"};
-    static constexpr const char* dark[] = {"#5eacff", "#41cf92", "#ff8f5e", "#c493ff",
-                                           "#e2b04a", "#ff7eb0", "#4dd0e1", "#c8a89a"};
-    std::string root, root_dark, rules;
-    for (int i = 0; i < 8; ++i) {
-        root += fmt::format("--s{}:{};", i, light[i]);
-        root_dark += fmt::format("--s{}:{};", i, dark[i]);
-        rules += fmt::format(
-            ".plot .s{0}{{stroke:var(--s{0})}}.plot text.s{0}{{fill:var(--s{0})}}\n", i);
-    }
-    return fmt::format(
-        ":root{{{}}}\n@media (prefers-color-scheme:dark){{:root{{{}}}}}\n{}"
-        ".plot .dashed{{stroke-dasharray:6 4;stroke-width:1.6}}\n",
-        root, root_dark, rules);
-}
-
 class page {
 public:
     explicit page(const compare_report& r) : r_(r) {}
 
     std::string make() {
         out_ += html_start("irqbench compare: " + r_.on.kernel);
-        add("<style>{}</style>\n", curve_style());
         add("<h1>ipcdoor beside the kernel’s own methods</h1>\n<p class=\"sub\">irqbench {} on "
             "Linux {}, {}; {}</p>\n",
             tool_version, escape(r_.on.kernel), escape(r_.started),
@@ -79,9 +57,10 @@ public:
             plots(std::string(f.title) + ": round trip", std::string(f.title) + ": throughput",
                   some);
         }
-        add("<footer>Made by irqbench {}; {}. The same figures, and those of each round, are in its "
-            "<code>--json</code>.</footer>\n</main>\n</body>\n</html>\n",
-            tool_version, escape(environment_line(r_.on)));
+        out_ += html_end(fmt::format(
+            "Made by irqbench {}; {}. The same figures, and those of each round, are in "
+            "its <code>--json</code>.",
+            tool_version, escape(environment_line(r_.on))));
         return std::move(out_);
     }
 
@@ -163,7 +142,7 @@ std::string svg_compare(const compare_report& r, quantity what) {
                            r.with.backend == "kernel" ? "module" : "soft back end",
                            r.on.where == environment::emulated ? " (emulated)" : ""),
                what, curves)
-        .file(plot_style() + curve_style());
+        .file(plot_style());
 }
 
 }  // namespace irqbench::compare

@@ -2,9 +2,9 @@
 #include <fmt/format.h>
 
 #include "irqbench/compare/reports.hpp"
-#include "irqbench/json.hpp"
 #include "irqbench/model.hpp"
 #include "irqbench/statistics.hpp"
+#include "report/json.hpp"
 
 namespace irqbench::compare {
 
@@ -94,7 +94,7 @@ std::string json_compare(const compare_report& r) {
            {"unit", "ns"},
            {"started", r.started},
            {"duration_s", r.duration_s},
-           {"machine", irqbench::to_json(r.on)},
+           {"machine", report::to_json(r.on)},
            {"timestamp", {{"cost_ns", r.clock_cost.ns}, {"step_ns", r.clock_cost.step_ns}}},
            {"parameters",
             {{"command_line", p.command_line},

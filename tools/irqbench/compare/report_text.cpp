@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "irqbench/compare/reports.hpp"
-#include "irqbench/text_writer.hpp"
-#include "irqbench/units.hpp"
+#include "report/text_writer.hpp"
+#include "report/units.hpp"
 
 namespace irqbench::compare {
 

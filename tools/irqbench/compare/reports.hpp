@@ -6,9 +6,11 @@
 #include <string>
 
 #include "irqbench/compare/model.hpp"
-#include "irqbench/svg.hpp"
+#include "report/plots.hpp"
 
 namespace irqbench::compare {
+
+using namespace report;
 
 // ASCII, 80 columns. `summary`: only how many times as fast each method is.
 std::string text_compare(const compare_report& r, bool summary, bool colour);
@@ -20,13 +22,6 @@ bool is_json_compare(const std::string& text);
 compare_report parse_json_compare(const std::string& text);
 
 std::string html_compare(const compare_report& r);
-// One curve of a plot over message size; several points.
-struct curve {
-    std::string name;
-    std::string css;   // "s0" to "s7", one for each method of ipcdoor's and its counterparts
-    bool own = false;  // ipcdoor's: solid; the others are dashed
-    std::vector<point> points;  // bytes, value
-};
 
 enum class quantity { round_trip_ns, bytes_per_s };
 std::vector<curve> curves_of(const compare_report& r, quantity what);

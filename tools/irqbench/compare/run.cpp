@@ -9,9 +9,10 @@
 #include "irqbench/clock.hpp"
 #include "irqbench/compare/transport.hpp"
 #include "irqbench/pair.hpp"
-#include "irqbench/progress.hpp"
 #include "irqbench/run.hpp"
 #include "irqbench/sources.hpp"
+#include "report/progress.hpp"
+#include "report/units.hpp"
 
 namespace irqbench::compare {
 

@@ -97,24 +97,26 @@ namespace detail {
 // get along with programming language memory models?", MSPC 2012, without the fences,
 // which ThreadSanitizer does not know).
 inline void store_words(shared_u64* to, const std::byte* from, std::size_t bytes) noexcept {
-    for (; bytes != 0; ++to) {
-        const std::size_t count = std::min<std::size_t>(bytes, 8);
+    const auto store = [&](std::size_t at, std::size_t count) {
         std::uint64_t word = 0;
-        std::memcpy(&word, from, count);
-        to->store(word, std::memory_order_release);
+        std::memcpy(&word, from + at, count);
+        to[at / 8].store(word, std::memory_order_release);
         IPCDOOR_STEP("latest.write:word");
-        bytes -= count;
-        from += count;
-    }
+    };
+    std::size_t at = 0;
+#pragma GCC unroll 8
+    for (; at + 8 <= bytes; at += 8) store(at, 8);
+    if (at != bytes) store(at, bytes - at);
 }
 inline void load_words(std::byte* to, const shared_u64* from, std::size_t bytes) noexcept {
-    for (; bytes != 0; ++from) {
-        const std::size_t count = std::min<std::size_t>(bytes, 8);
-        const std::uint64_t word = from->load(std::memory_order_acquire);
-        std::memcpy(to, &word, count);
-        bytes -= count;
-        to += count;
-    }
+    const auto load = [&](std::size_t at, std::size_t count) {
+        const std::uint64_t word = from[at / 8].load(std::memory_order_acquire);
+        std::memcpy(to + at, &word, count);
+    };
+    std::size_t at = 0;
+#pragma GCC unroll 8
+    for (; at + 8 <= bytes; at += 8) load(at, 8);
+    if (at != bytes) load(at, bytes - at);
 }
 
 // What both ends know of a cell.
@@ -178,7 +180,7 @@ public:
         IPCDOOR_STEP("latest.write:published");
         for (reader& each : readers_) wake(each);
         IPCDOOR_STEP("latest.write:rung");
-        if (const std::uint64_t now = ipcdoor_now_ns(); now >= next_look_) {
+        if (const std::uint64_t now = roughly_now(); now >= next_look_) {
             next_look_ = now + look_every_ns;
             if (end_.wait(all_vectors, std::chrono::seconds(0))) look();
         }
@@ -190,6 +192,13 @@ public:
 
 private:
     static constexpr std::uint64_t look_every_ns = 10'000'000;
+    // As of the last tick, a few milliseconds ago: a tenth of what the exact time costs.
+    static std::uint64_t roughly_now() noexcept {
+        timespec now{};
+        ::clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+        return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
+               static_cast<std::uint64_t>(now.tv_nsec);
+    }
 
     struct reader {
         std::uint32_t slot;
@@ -565,7 +574,8 @@ public:
 
     // The latest value, new or not. Never blocks. ENODATA before the first.
     latest_value<T> read() {
-        if (auto got = read_unless(0)) return *got;
+        latest_value<T> got;
+        if (read_unless(0, got)) return got;
         detail::throw_error(ENODATA, "latest: nothing was written yet");
     }
     // The latest value where it is not that of number `seen`. Never blocks.
@@ -586,18 +596,18 @@ public:
 
 private:
     std::optional<latest_value<T>> read_unless(std::uint64_t seen) {
-        std::array<std::byte, sizeof(T)> bytes;
+        std::optional<latest_value<T>> got(std::in_place);
+        if (!read_unless(seen, *got)) got.reset();
+        return got;
+    }
+    bool read_unless(std::uint64_t seen, latest_value<T>& into) {
         std::size_t length = sizeof(T);
-        const std::uint64_t sequence = core_.read(bytes.data(), length, seen);
-        if (sequence == 0) return std::nullopt;
-        if (length != sizeof(T))
+        into.sequence = core_.read(reinterpret_cast<std::byte*>(&into.value), length, seen);
+        if (into.sequence != 0 && length != sizeof(T))
             detail::throw_error(EPROTO,
                                 "latest: a value of the wrong length; the writer is "
                                 "broken or hostile");
-        std::optional<latest_value<T>> got(std::in_place);
-        std::memcpy(static_cast<void*>(&got->value), bytes.data(), sizeof(T));
-        got->sequence = sequence;
-        return got;
+        return into.sequence != 0;
     }
 
     detail::latest_reader_core core_;

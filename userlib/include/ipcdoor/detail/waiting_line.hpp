@@ -54,7 +54,8 @@ public:
           shared_(shared),
           own_word_(object.slot() / 64),
           own_bit_(std::uint64_t{1} << object.slot() % 64),
-          mask_(std::uint64_t{1} << object.vector() | lifecycle_vector) {}
+          mask_(std::uint64_t{1} << object.vector() | lifecycle_vector),
+          used_words_((object.slots() + 63) / 64) {}
     waiting_line(const waiting_line&) = delete;
     waiting_line& operator=(const waiting_line&) = delete;
     // Who is gone asks for no wake-ups.
@@ -69,7 +70,7 @@ public:
     // Whether anybody waits; the loads of (c2). No system call.
     bool anybody() const noexcept {
         std::uint64_t all = 0;
-        for (std::size_t i = 0; i < words; ++i)
+        for (std::size_t i = 0; i < used_words_; ++i)
             all |= shared_.sleeping[i].load(std::memory_order_seq_cst) |
                    shared_.polling[i].load(std::memory_order_seq_cst);
         return all != 0;
@@ -290,6 +291,7 @@ private:
     const std::size_t own_word_;
     const std::uint64_t own_bit_;
     const std::uint64_t mask_;
+    const std::size_t used_words_;  // of the bits, those of slots that there are
 
     std::mutex mutex_;
     std::condition_variable changed_;

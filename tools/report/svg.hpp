@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-namespace irqbench {
+namespace report {
 
 // For text and for quoted attributes, of SVG and HTML alike. Invalid bytes become '?'.
 std::string escape(const std::string& text);
@@ -81,4 +81,4 @@ std::vector<double> linear_ticks(double high, int most);
 std::vector<double> spread_labels(const std::vector<double>& wanted, double gap, double low,
                                   double high);
 
-}  // namespace irqbench
+}  // namespace report

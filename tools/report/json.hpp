@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT
 //
-// Owns: what all of irqbench's JSON has in common.
+// Owns: what all JSON reports have in common.
 #pragma once
 
 #include <nlohmann/json.hpp>
 
-#include "irqbench/machine.hpp"
+#include "report/machine.hpp"
 
-namespace irqbench {
+namespace report {
 
 using json = nlohmann::ordered_json;
 
 json to_json(const machine& m);
 machine machine_from(const json& j);
 
-}  // namespace irqbench
+}  // namespace report

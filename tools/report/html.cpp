@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
+#include "report/html.hpp"
+
 #include <fmt/format.h>
 
-#include "irqbench/plots.hpp"
-#include "irqbench/report_html.hpp"
+#include "report/svg.hpp"
 
-namespace irqbench {
+namespace report {
 
 namespace {
 
@@ -33,7 +34,6 @@ align-items:start}
 border-radius:10px;padding:12px 16px}
 .tile b{display:block;font-size:26px;line-height:1.25;font-variant-numeric:tabular-nums}
 .tile .name{font-weight:600}.tile .more{color:var(--muted);font-size:13px}
-.t-msi{--c:var(--msi)}.t-ipi{--c:var(--ipi)}.t-timer{--c:var(--timer)}.t-direct{--c:var(--direct)}
 .warn{background:var(--warn-bg);color:var(--warn-ink);border:1px solid var(--warn-line);
 border-radius:10px;padding:10px 16px;margin:16px 0;max-width:none}
 table{border-collapse:collapse;width:100%;font-size:13.5px;font-variant-numeric:tabular-nums}
@@ -51,12 +51,45 @@ footer{margin-top:44px;color:var(--muted);font-size:13px}
 
 }  // namespace
 
-std::string html_start(const std::string& title) {
+std::string plot_style() {
+    std::string rules;
+    for (int i = 0; i < plot_colours; ++i)
+        rules += fmt::format(
+            ".plot .s{0}{{stroke:var(--s{0})}}.plot text.s{0},.plot .bar.s{0}{{fill:var(--s{0})}}\n",
+            i);
+    return R"(
+:root{color-scheme:light dark;--surface:#fff;--ink:#171b21;--muted:#59636f;--grid:#e6e9ed;
+--axis:#b4bcc6;--peer:#8b95a1;--s0:#0a66c2;--s1:#0b8457;--s2:#cf4a0c;--s3:#8a3fc7;--s4:#a36a00;
+--s5:#c2185b;--s6:#00838f;--s7:#5d4037}
+@media (prefers-color-scheme:dark){:root{--surface:#16191e;--ink:#e8ebef;--muted:#a0aab6;
+--grid:#272c33;--axis:#4a525c;--peer:#77818d;--s0:#5eacff;--s1:#41cf92;--s2:#ff8f5e;--s3:#c493ff;
+--s4:#e2b04a;--s5:#ff7eb0;--s6:#4dd0e1;--s7:#c8a89a}}
+.plot{font:12px system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif;
+font-variant-numeric:tabular-nums}
+.plot text{fill:var(--ink)}.plot .muted{fill:var(--muted)}.plot .head{font-weight:600;font-size:14px}
+.plot .small{font-size:11px;fill:var(--muted)}.plot .bold{font-weight:600}
+.plot .surface{fill:var(--surface)}.plot .grid{stroke:var(--grid)}.plot .axis{stroke:var(--axis)}
+.plot .curve{fill:none;stroke-width:2.2;stroke-linejoin:round;stroke-linecap:round}
+.plot .curve.c-peer{stroke-width:1.2}.plot .leader{fill:none;stroke-width:.8;opacity:.55}
+.plot .dashed{stroke-dasharray:6 4;stroke-width:1.6}
+.plot .area{fill-opacity:.28;stroke-width:1.4;stroke-linejoin:round}
+.plot .marker{stroke:var(--ink);stroke-width:1;stroke-dasharray:3 3;opacity:.7}
+.plot .whisker{stroke:var(--muted);stroke-width:1.4;fill:none}
+.plot .c-peer{stroke:var(--peer)}.plot .area.c-peer,.plot .bar.c-peer{fill:var(--peer)}
+.plot text.c-peer{fill:var(--muted)}.plot text{stroke:none!important}.plot .bar{stroke:none}
+)" + rules;
+}
+
+std::string html_start(const std::string& title, const std::string& style) {
     return fmt::format(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
         "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n"
-        "<title>{}</title>\n<style>{}{}</style>\n</head>\n<body>\n<main>\n",
-        escape(title), plot_style(), page_style());
+        "<title>{}</title>\n<style>{}{}{}</style>\n</head>\n<body>\n<main>\n",
+        escape(title), plot_style(), style, page_style());
 }
 
-}  // namespace irqbench
+std::string html_end(const std::string& footer) {
+    return "<footer>" + footer + "</footer>\n</main>\n</body>\n</html>\n";
+}
+
+}  // namespace report

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
-#include "irqbench/machine.hpp"
+#include "report/machine.hpp"
 
+#include <fmt/format.h>
 #include <sched.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
 #include <array>
 #include <cstring>
+#include <ctime>
 #include <fstream>
 #include <sstream>
 
@@ -14,7 +16,7 @@
 #include <cpuid.h>
 #endif
 
-namespace irqbench {
+namespace report {
 
 namespace {
 
@@ -159,7 +161,37 @@ machine describe_machine() {
         preemption_model(m.kernel_build, read_small_file("/sys/kernel/debug/sched/preempt"));
     m.realtime_kernel = read_small_file("/sys/kernel/realtime") == "1";
     m.isolated_cpus = read_small_file("/sys/devices/system/cpu/isolated");
+    m.governor = read_small_file("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor");
     return m;
 }
 
-}  // namespace irqbench
+void write_machine(text_writer& to, const machine& m) {
+    to.field("kernel", fmt::format("{} {} ({})", m.kernel, m.architecture, m.kernel_build));
+    to.field("CPU", fmt::format("{} x {}{}", m.cpus_online, m.cpu_model,
+                                m.governor.empty() ? "" : "; governor " + m.governor));
+    to.field("machine", m.where == environment::emulated
+                            ? to.styled("\033[33m", environment_line(m))
+                            : environment_line(m));
+    to.field("preemption", m.preemption + "; isolated CPUs: " +
+                               (m.isolated_cpus.empty() ? "none" : m.isolated_cpus));
+}
+
+std::vector<std::pair<std::string, std::string>> facts_of(const machine& m) {
+    return {{"Kernel", fmt::format("{} {} ({})", m.kernel, m.architecture, m.kernel_build)},
+            {"Processor", fmt::format("{} × {}", m.cpus_online, m.cpu_model)},
+            {"Frequency governor", m.governor.empty() ? "not known" : m.governor},
+            {"Machine", environment_line(m)},
+            {"Preemption", m.preemption},
+            {"Isolated CPUs", m.isolated_cpus.empty() ? "none" : m.isolated_cpus}};
+}
+
+std::string utc_now() {
+    const std::time_t t = std::time(nullptr);
+    std::tm parts{};
+    gmtime_r(&t, &parts);
+    char text[32];
+    std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &parts);
+    return text;
+}
+
+}  // namespace report

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-#include "irqbench/units.hpp"
+#include "report/units.hpp"
 
 #include <fmt/format.h>
 
-namespace irqbench {
+namespace report {
 
 std::string microseconds(double ns) {
     const double us = ns / 1e3;
@@ -29,4 +29,11 @@ std::string grouped(unsigned long long n) {
     return digits;
 }
 
-}  // namespace irqbench
+std::string size_name(std::size_t bytes) {
+    constexpr std::size_t kib = 1024, mib = kib * kib;
+    if (bytes >= mib && bytes % mib == 0) return fmt::format("{} MiB", bytes / mib);
+    if (bytes >= kib && bytes % kib == 0) return fmt::format("{} KiB", bytes / kib);
+    return fmt::format("{} B", bytes);
+}
+
+}  // namespace report

@@ -6,33 +6,35 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdio>
 #include <string>
 
-#include "irqbench/clock.hpp"
-#include "irqbench/terminal.hpp"
+#include "report/terminal.hpp"
 
-namespace irqbench {
+namespace report {
 
 class progress_line {
 public:
     explicit progress_line(bool wanted) : on_(wanted && is_terminal(STDERR_FILENO)) {}
     ~progress_line() {
-        if (shown_ns_ != 0) fmt::print(stderr, "\r\033[K");
+        if (shown_) fmt::print(stderr, "\r\033[K");
     }
     void show(const std::string& text) {
-        const std::uint64_t now = now_ns();
-        if (!on_ || now - shown_ns_ < min_pause_ns) return;
-        shown_ns_ = now;
+        const auto now = std::chrono::steady_clock::now();
+        if (!on_ || (shown_ && now - shown_at_ < least_pause)) return;
+        shown_ = true;
+        shown_at_ = now;
         fmt::print(stderr, "\r\033[K{:.78}", text);
         std::fflush(stderr);
     }
 
 private:
     // A serial line is slow, and the machine has better to do while it is measured.
-    static constexpr std::uint64_t min_pause_ns = 500'000'000U;
-    bool on_;
-    std::uint64_t shown_ns_ = 0;
+    static constexpr std::chrono::milliseconds least_pause{500};
+    const bool on_;
+    bool shown_ = false;
+    std::chrono::steady_clock::time_point shown_at_;
 };
 
-}  // namespace irqbench
+}  // namespace report

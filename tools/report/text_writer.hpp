@@ -8,7 +8,7 @@
 #include <string>
 #include <utility>
 
-namespace irqbench {
+namespace report {
 
 class text_writer {
 public:
@@ -49,4 +49,4 @@ private:
     std::string text_;
 };
 
-}  // namespace irqbench
+}  // namespace report

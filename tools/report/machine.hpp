@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: MIT
 //
-// Owns: what a measurement ran on, as far as it changes what the figures mean.
+// Owns: what a measurement ran on, as far as it changes what the figures mean, and when.
 #pragma once
 
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
-namespace irqbench {
+#include "report/text_writer.hpp"
+
+namespace report {
 
 enum class environment { bare_metal, virtualised, emulated, unknown };
 
@@ -27,6 +30,7 @@ struct machine {
     std::string preemption;
     bool realtime_kernel = false;
     std::string isolated_cpus;  // as the kernel prints them, "" for none
+    std::string governor;       // of the first CPU's frequency, "" where it is not known
 };
 
 machine describe_machine();
@@ -44,7 +48,14 @@ std::string preemption_model(std::string_view kernel_build, std::string_view sch
 // "none" instead of an empty list, and so on: one line on the environment for people.
 std::string environment_line(const machine& m);
 
+// The fields that every report has: for terminals, and by name.
+void write_machine(text_writer& to, const machine& m);
+std::vector<std::pair<std::string, std::string>> facts_of(const machine& m);
+
+// Now, as ISO 8601 has it.
+std::string utc_now();
+
 // The whole text of a small file without trailing white space, "" where it cannot be read.
 std::string read_small_file(const char* path);
 
-}  // namespace irqbench
+}  // namespace report

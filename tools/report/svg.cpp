@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "irqbench/svg.hpp"
+#include "report/svg.hpp"
 
 #include <fmt/format.h>
 
@@ -7,7 +7,7 @@
 #include <cmath>
 #include <numeric>
 
-namespace irqbench {
+namespace report {
 
 namespace {
 
@@ -199,4 +199,4 @@ std::vector<double> spread_labels(const std::vector<double>& wanted, double gap,
     return placed;
 }
 
-}  // namespace irqbench
+}  // namespace report
