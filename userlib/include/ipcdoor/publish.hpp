@@ -336,6 +336,7 @@ private:
         look();
         if (deadline_ns == 0) return satisfied();
         for (;;) {
+            IPCDOOR_STEP("room:none");
             ++epoch_;
             awaiting_ = true;
             for_each_ready([this](publish_session& of) { of.await_room(epoch_); });

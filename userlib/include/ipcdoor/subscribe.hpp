@@ -133,6 +133,7 @@ public:
                 static_cast<void>(wait_until(changed_, lock, deadline_ns));
                 continue;
             }
+            IPCDOOR_STEP("take:none");
             // The publisher rings when the tail gets there. It stores the tail before it
             // looks whether that is awaited, this thread the other way round.
             mine_->armed.exchange(head_ + 1, std::memory_order_seq_cst);
