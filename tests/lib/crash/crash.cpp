@@ -65,9 +65,9 @@ void ipcdoor::detail::step(const char* name) noexcept {
     if (steps_left.fetch_sub(1, std::memory_order_relaxed) == 1) stand_still(name);
 }
 
-// The labels that are compiled into the program; the linker finds them.
-extern "C" const char __start_ipcdoor_steps[];
-extern "C" const char __stop_ipcdoor_steps[];
+// The labels that are compiled into the program; the linker has these names for the section.
+extern "C" const char __start_ipcdoor_steps[];  // NOLINT(bugprone-reserved-identifier)
+extern "C" const char __stop_ipcdoor_steps[];   // NOLINT(bugprone-reserved-identifier)
 
 namespace ipcdoor::test {
 bool judge_run(bool all_cases);  // called by support/main.cpp
