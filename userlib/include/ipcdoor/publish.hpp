@@ -339,7 +339,10 @@ private:
             IPCDOOR_STEP("room:none");
             ++epoch_;
             awaiting_ = true;
-            for_each_ready([this](publish_session& of) { of.await_room(epoch_); });
+            for_each_ready([this](publish_session& of) {
+                of.await_room(epoch_);
+                IPCDOOR_STEP("room:armed");
+            });
             const bool done = satisfied();
             if (done || (deadline_ns != IPCDOOR_NO_DEADLINE && ipcdoor_now_ns() >= deadline_ns)) {
                 if (!leading_) disarm();
@@ -375,7 +378,10 @@ private:
     }
     void disarm() {
         awaiting_ = false;
-        for_each_ready([](publish_session& of) { of.await_room(0); });
+        for_each_ready([](publish_session& of) {
+            of.await_room(0);
+            IPCDOOR_STEP("room:disarmed");
+        });
     }
 
     // ---- who comes and who goes ----

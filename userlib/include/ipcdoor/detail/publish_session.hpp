@@ -176,10 +176,6 @@ public:
     // The number of a wait for room, 0 when it is over.
     void await_room(std::uint64_t epoch) {
         mine_->awaited.exchange(epoch, std::memory_order_seq_cst);
-        if (epoch != 0)
-            IPCDOOR_STEP("room:armed");
-        else
-            IPCDOOR_STEP("room:disarmed");
     }
 
 private:
