@@ -132,13 +132,16 @@ public:
                   check_in_thread(false, wrong.what());
               }
               done_ = true;
-          }) {}
+          }) {
+        // A child that is forked while a thread begins may find locks of the sanitizers taken
+        // for ever.
+        while (tid_ == 0) std::this_thread::yield();
+    }
     ~helper() { join(); }
     void join() {
         if (thread_.joinable()) thread_.join();
     }
     void await_asleep_or_done() const {
-        while (tid_ == 0) std::this_thread::yield();
         try {
             wait_thread_asleep(::getpid(), tid_);
         } catch (const std::runtime_error&) {
