@@ -303,6 +303,43 @@ TEST_CASE("lend() waits for a release where there are fewer chunks than may be h
     CHECK(reader.take(soon).as<std::uint64_t>() == 4);
 }
 
+TEST_CASE("lend() that waits gets what another thread gives back", "[publish]") {
+    newspaper news({.queue = 1, .max_held = 1, .max_loans = 3, .chunks = 3});
+    subscriber reader = news.subscribe();
+    news.paper.publish(std::uint64_t{1});
+    const sample held = reader.take(soon);
+    const loan first = news.paper.lend();
+    std::optional<loan> second(news.paper.lend());
+    std::atomic<bool> got{false};
+    std::thread waiting([&] {
+        const loan third = news.paper.lend(forever);
+        got = true;
+    });
+    while (news.paper.stats().waits == 0) std::this_thread::yield();
+    std::this_thread::sleep_for(10ms);
+    CHECK_FALSE(got);
+    second.reset();
+    waiting.join();
+    CHECK(got);
+}
+
+TEST_CASE("publish() that waits is woken although another thread polls", "[publish]") {
+    newspaper news({.queue = 1, .slow = slow_subscriber::block});
+    subscriber reader = news.subscribe();
+    const std::uint64_t count = scaled(5'000);
+    std::atomic<bool> done{false};
+    std::thread polling([&] {
+        while (!done) news.paper.poll();
+    });
+    std::thread publishing([&] {
+        for (std::uint64_t i = 1; i <= count; ++i) news.paper.publish(i, forever);
+    });
+    for (std::uint64_t i = 1; i <= count; ++i) REQUIRE(reader.take(forever).sequence() == i);
+    publishing.join();
+    done = true;
+    polling.join();
+}
+
 TEST_CASE("a loan that is dropped was never there", "[publish]") {
     newspaper news({.max_loans = 2});
     subscriber reader = news.subscribe();

@@ -2,6 +2,7 @@
 // main() of every Catch2 binary, and its watchdog: a test case that runs longer
 // than IPCDOOR_TEST_TIMEOUT_S seconds (120 unless set, 0: no limit) is named on
 // stderr and the binary aborted, so that a hang is a failure and not a lost run.
+// A binary may define judge_run().
 #define CATCH_CONFIG_RUNNER
 #include "support/catch.hpp"
 
@@ -16,6 +17,12 @@
 #include <mutex>
 #include <string>
 #include <thread>
+
+namespace ipcdoor::test {
+// Called after the last test case; false: the run has failed, whatever they said.
+// `all_cases`: the command line has not chosen among them.
+[[gnu::weak]] bool judge_run(bool all_cases);
+}  // namespace ipcdoor::test
 
 namespace {
 
@@ -137,5 +144,7 @@ int main(int argc, char** argv) {
     if (limit.count() > 0) the_watchdog() = std::make_unique<watchdog>(limit);
     const int status = Catch::Session().run(argc, argv);
     the_watchdog().reset();
+    if (ipcdoor::test::judge_run != nullptr && !ipcdoor::test::judge_run(argc == 1) && status == 0)
+        return 1;
     return status;
 }

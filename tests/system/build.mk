@@ -38,6 +38,11 @@ kills: debug-kmod $(V)/tests/system/kill_storm ## campaign: KILLS=20000 random k
 races: debug-kmod $(V)/tests/system/races ## campaign: RACE_ROUNDS=1000 of each pair, RACE_ACTIONS=… among them only (K=6.1-kasan)
 	$(TESTS_PIECES) $(PIECES_PROFILE) races $(RACE_ROUNDS) $(RACE_ACTIONS)
 
+SECONDS ?= 600
+.PHONY: publish-kills
+publish-kills: kmod $(V)/tests/stress/publish_kills ## campaign: SECONDS=600 of random kills of a publisher and 64 subscribers (K=…)
+	IPCDOOR_KERNEL=$(K) tests/system/pieces publish-kills $(SECONDS)
+
 .PHONY: faults
 faults: debug-kmod $(V)/tests/system/fail_nth ## campaign: every fault point of every call fails once (K=6.1-kasan)
 	$(TESTS_PIECES) faults

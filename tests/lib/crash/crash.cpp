@@ -13,11 +13,14 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <optional>
+#include <set>
 #include <stdexcept>
 #include <system_error>
+#include <utility>
 
 #include <ipcdoor/detail/step.hpp>
 
@@ -30,6 +33,20 @@ namespace {
 std::atomic<unsigned> steps_left{0};  // 0: it is none
 int news = -1;
 int leave = -1;
+std::function<void(const char*)> at_step;
+
+std::function<void(const char*)> at_step_of_others;
+
+// Of all cases so far.
+struct {
+    std::size_t cases = 0;
+    std::size_t deaths = 0;
+    std::size_t stops = 0;
+    std::set<std::string> labels;
+} all;
+
+// Of the enter() of self.cpp.
+constexpr const char* never_counted[] = {"two_words:enter"};
 
 // Until it is killed or given leave.
 void stand_still(const char* name) noexcept {
@@ -42,8 +59,22 @@ void stand_still(const char* name) noexcept {
 }  // namespace
 
 void ipcdoor::detail::step(const char* name) noexcept {
+    if (at_step_of_others) at_step_of_others(name);
     if (steps_left.load(std::memory_order_relaxed) == 0) return;
+    if (at_step) at_step(name);
     if (steps_left.fetch_sub(1, std::memory_order_relaxed) == 1) stand_still(name);
+}
+
+// The labels that are compiled into the program; the linker has these names for the section.
+extern "C" const char __start_ipcdoor_steps[];  // NOLINT(bugprone-reserved-identifier)
+extern "C" const char __stop_ipcdoor_steps[];   // NOLINT(bugprone-reserved-identifier)
+
+namespace ipcdoor::test {
+bool judge_run(bool all_cases);  // called by support/main.cpp
+}  // namespace ipcdoor::test
+
+void ipcdoor::test::call_at_steps(std::function<void(const char*)> what) {
+    at_step_of_others = std::move(what);
 }
 
 namespace ipcdoor::test::detail {
@@ -130,6 +161,7 @@ std::vector<std::string> crash_at_every_step(const char* name,
             leave = leave_pipe.out.get();
             run.enter();
             if (::write(news, "", 1) != 1) return 97;
+            at_step = run.at_step;
             steps_left = number;
             run.operate();
             steps_left = 0;
@@ -167,12 +199,32 @@ std::vector<std::string> crash_at_every_step(const char* name,
         run.check(at);
         if (!stopped) break;
         labels.push_back(at.label);
+        ++(at.killed ? all.deaths : all.stops);
+        all.labels.insert(at.label);
         if (number == run.at_most) break;
         REQUIRE(number < most_steps);
     }
     INFO("case \"" << name << "\" has no IPCDOOR_STEP: is it compiled with IPCDOOR_STEPS?");
     REQUIRE_FALSE(labels.empty());
+    ++all.cases;
+    std::printf("steps: %zu of \"%s\"\n", labels.size(), name);
     return labels;
 }
 
 }  // namespace ipcdoor::test::detail
+
+bool ipcdoor::test::judge_run(bool all_cases) {
+    if (all.cases != 0) {
+        std::printf("note: %zu deaths and %zu stops in %zu cases, at %zu labels\n", all.deaths,
+                    all.stops, all.cases, all.labels.size());
+    }
+    if (!all_cases) return true;
+    std::set<std::string> missed;
+    for (const char* label = __start_ipcdoor_steps; label != __stop_ipcdoor_steps;
+         label += std::strlen(label) + 1)
+        if (!all.labels.contains(label)) missed.insert(label);
+    for (const char* label : never_counted) missed.erase(label);
+    for (const std::string& label : missed)
+        std::printf("no victim was ever stopped at IPCDOOR_STEP(\"%s\")\n", label.c_str());
+    return missed.empty();
+}

@@ -31,6 +31,13 @@
 // between a look and falling asleep, and a lost wake-up is found with certainty. A victim
 // that has no n-th step and sleeps all the same gets its `while_stopped` there.
 //
+// A World may have at_step(const char* label), which is called in the victim at each of its steps,
+// before it may be stopped there: what other processes have to do at that very moment is
+// asked for there.
+//
+// A run without a choice of test cases fails if a label that is compiled into the program has
+// stopped no victim. It ends with the number of deaths; each case says its own.
+//
 // check() uses Catch2's assertions, which say at which step the victim died. The victim uses
 // EXPECT_CHILD; what it throws is a failure, too.
 #ifndef IPCDOOR_TESTS_LIB_CRASH_CRASH_HPP
@@ -51,6 +58,10 @@ struct crash_point {
     bool killed = false;  // false: it came to the end of its operation, perhaps after a stop
 };
 
+// From now on at each step of this process, which is not the victim: where somebody else has to
+// stand still amid an operation.
+void call_at_steps(std::function<void(const char*)> what);
+
 template <class World>
 struct crash_case {
     const char* name;
@@ -66,6 +77,7 @@ namespace detail {
 struct crash_run {
     std::function<void()> enter;
     std::function<void()> operate;
+    std::function<void(const char*)> at_step;
     std::function<void(const crash_point&)> while_stopped;
     std::function<void(const crash_point&)> check;
     bool goes_on = false;
@@ -85,6 +97,8 @@ std::vector<std::string> crash_at_every_step(const crash_case<World>& one) {
         detail::crash_run run;
         run.enter = [world] { world->enter(); };
         run.operate = [world, &one] { one.victim(*world); };
+        if constexpr (requires(const char* label) { world->at_step(label); })
+            run.at_step = [world](const char* label) { world->at_step(label); };
         if (one.while_stopped != nullptr)
             run.while_stopped = [world, &one](const crash_point& at) {
                 one.while_stopped(*world, at);

@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Heaps whose user dies at any step: the others find it whole, and lose nothing.
+#include <signal.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
+#include <chrono>
+#include <cstdint>
 #include <cstring>
+#include <functional>
 #include <optional>
 #include <string>
 #include <thread>
@@ -301,4 +307,113 @@ TEST_CASE("who waits for an object makes it when its maker dies at any step", "[
              });
          }}};
     crash_at_every_step(cases);
+}
+
+namespace {
+
+// What takes as long to make as its maker likes.
+struct slow_object {
+    explicit slow_object(const std::function<void()>& meanwhile = {}) {
+        if (meanwhile) meanwhile();
+    }
+    std::uint64_t value = 77;
+};
+
+// Another process stands amid its work with the heap, and goes on, or dies, when the victim
+// is about to sleep for it.
+template <bool Dies>
+struct contended_world : heap_world {
+    contended_world() {
+        other = child([this] {
+            door mine_door = test_door();
+            endpoint mine_end = mine_door.attach(name);
+            heap its(mine_end);
+            const auto stand = [this] {
+                say->stands = true;
+                while (!say->leave) std::this_thread::sleep_for(std::chrono::microseconds(200));
+                if (Dies) ::kill(::getpid(), SIGKILL);
+            };
+            while (say->wanted == 0) std::this_thread::sleep_for(std::chrono::microseconds(200));
+            if (say->wanted == 2) {
+                (void)its.find_or_construct<slow_object>("slow", stand);
+                return 0;
+            }
+            call_at_steps([&](const char* label) {
+                if (label == std::string("heap.lock:taken") && !say->stands) stand();
+            });
+            its.deallocate(its.allocate(10));
+            return 0;
+        });
+    }
+    void at_step(const char* label) {
+        if (label == std::string("heap.lock:sleep") || label == std::string("heap.construct:sleep"))
+            say->leave = true;
+    }
+    // In the victim: the other one has the lock (1), or makes an object (2).
+    void begin(int wanted) {
+        say->wanted = wanted;
+        while (!say->stands) std::this_thread::sleep_for(std::chrono::microseconds(200));
+    }
+    void await_other() {
+        say->leave = true;
+        const child_status ended = other.wait();
+        CHECK((Dies ? ended.signaled(SIGKILL) : ended.exited(0)));
+    }
+
+    struct words {
+        std::atomic<int> wanted{0};
+        std::atomic<bool> stands{false};
+        std::atomic<bool> leave{false};
+    };
+    shared<words> say;
+    child other;
+};
+
+template <bool Dies>
+struct locked_world : contended_world<Dies> {
+    void enter() {
+        heap_world::enter();
+        this->begin(1);
+    }
+};
+template <bool Dies>
+struct made_world : contended_world<Dies> {
+    void enter() {
+        heap_world::enter();
+        this->begin(2);
+    }
+};
+
+}  // namespace
+
+TEST_CASE("who waits for a heap may die at each step", "[crash][heap]") {
+    const auto allocate = [](auto& world) { (void)world.victims->allocate(130); };
+    const auto check = [](auto& world, const crash_point& at) {
+        world.await_other();
+        world.check_whole(at.killed ? 1 : 2, 2);
+    };
+    const crash_case<locked_world<false>> leaves[] = {
+        {"allocate, until the lock is free", allocate, check}};
+    const crash_case<locked_world<true>> dies[] = {
+        {"allocate, until its owner is dead", allocate, check}};
+    crash_at_every_step(leaves);
+    crash_at_every_step(dies);
+}
+
+TEST_CASE("who waits for an object may die at each step", "[crash][heap]") {
+    const auto make = [](auto& world) {
+        (void)world.victims->template find_or_construct<slow_object>("slow");
+    };
+    const auto check = [](auto& world, const crash_point&) {
+        world.await_other();
+        CHECK(world.mine->template find_or_construct<slow_object>("slow")->value == 77);
+        (void)world.mine->reclaim(soon);
+        world.check_whole(2, 2);
+    };
+    const crash_case<made_world<false>> leaves[] = {
+        {"find_or_construct, until it is made", make, check}};
+    const crash_case<made_world<true>> dies[] = {
+        {"find_or_construct, until its maker is dead", make, check}};
+    crash_at_every_step(leaves);
+    crash_at_every_step(dies);
 }

@@ -33,6 +33,8 @@
 #define IPCDOOR_PUBLISH_HPP
 
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -121,9 +123,13 @@ public:
                                      .source = options.source,
                                      .mode = options.mode,
                                      .backlog = options.backlog})),
-          epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
+          epoll_(::epoll_create1(EPOLL_CLOEXEC)),
+          kick_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
         if (!epoll_) throw_system("epoll_create1", errno);
+        if (!kick_) throw_system("eventfd", errno);
+        IPCDOOR_STEP("open:listening");
         watch(listener_.fd(), listener_tag);
+        watch(kick_.get(), kick_tag);
     }
     publisher_core(const publisher_core&) = delete;
     publisher_core& operator=(const publisher_core&) = delete;
@@ -160,7 +166,7 @@ public:
         const std::lock_guard lock(mutex_);
         pool_.give_back(chunk);
         --loans_;
-        changed_.notify_one();
+        wake_waiting();
     }
 
     // The sample's number, or 0 at the deadline, with nothing done.
@@ -220,6 +226,7 @@ public:
 private:
     using session_tag = std::uint64_t;
     static constexpr session_tag listener_tag = 0;
+    static constexpr session_tag kick_tag = 1;
     static constexpr std::uint64_t look_every_ns = 1'000'000;
 
     [[noreturn]] static void throw_system(const char* what, int error_number) {
@@ -332,10 +339,13 @@ private:
         look();
         if (deadline_ns == 0) return satisfied();
         for (;;) {
+            IPCDOOR_STEP("room:none");
             ++epoch_;
             awaiting_ = true;
-            for_each_ready([this](publish_session& of) { of.await_room(epoch_); });
-            IPCDOOR_STEP("wait:armed");
+            for_each_ready([this](publish_session& of) {
+                of.await_room(epoch_);
+                IPCDOOR_STEP("room:armed");
+            });
             const bool done = satisfied();
             if (done || deadline::at_ns(deadline_ns).is_past()) {
                 if (!leading_) disarm();
@@ -353,6 +363,8 @@ private:
             const int error_number = errno;
             lock.lock();
             leading_ = false;
+            eventfd_t kicks;
+            static_cast<void>(::eventfd_read(kick_.get(), &kicks));
             changed_.notify_all();
             if (ready < 0 && error_number != EINTR) {
                 disarm();
@@ -361,9 +373,18 @@ private:
             look();
         }
     }
+    // Something that others may wait for has changed, and the descriptors may not tell: of
+    // the one that waits for them, too.
+    void wake_waiting() {
+        changed_.notify_all();
+        if (leading_) ::eventfd_write(kick_.get(), 1);
+    }
     void disarm() {
         awaiting_ = false;
-        for_each_ready([](publish_session& of) { of.await_room(0); });
+        for_each_ready([](publish_session& of) {
+            of.await_room(0);
+            IPCDOOR_STEP("room:disarmed");
+        });
     }
 
     // ---- who comes and who goes ----
@@ -372,6 +393,7 @@ private:
         std::array<epoll_event, 64> events;
         int ready = ::epoll_wait(epoll_.get(), events.data(), events.size(), 0);
         if (ready < 0) ready = 0;  // a signal: the next look will do
+        bool taken = false;
         bool newcomers = retry_ns_ != 0 && deadline::at_ns(retry_ns_).is_past();
         for (int i = 0; i < ready; ++i) {
             const session_tag tag = events[static_cast<std::size_t>(i)].data.u64;
@@ -381,12 +403,14 @@ private:
             }
             const auto session = sessions_.find(tag);
             if (session == sessions_.end()) continue;
+            taken = true;
             try {
                 session->second.take_events();
             } catch (const error& wrong) {
                 drop(session, wrong);
             }
         }
+        if (taken) wake_waiting();
         if (newcomers) admit();
         if (greeting_ != 0) greet();
     }
@@ -400,6 +424,7 @@ private:
                     retry_ns_ = 0;
                     return;
                 }
+                IPCDOOR_STEP("greet:accepted");
                 const session_tag tag = next_tag_++;
                 const auto made = sessions_.try_emplace(
                     tag, std::move(*accepted),
@@ -448,10 +473,11 @@ private:
             ++stats_.gone;
         else
             --greeting_;
-        if (!why.is_peer_death()) ++stats_.broken;
+        // What fails because it is dead is no fault of its own.
+        if (!why.is_peer_death() && !session->second.is_dead()) ++stats_.broken;
         sessions_.erase(session);
         // What it held may be what somebody waits for, and there is a place for another.
-        changed_.notify_all();
+        wake_waiting();
         if (full_) retry_ns_ = 1;
     }
 
@@ -460,12 +486,13 @@ private:
     chunk_pool pool_;  // mutex_, but for what chunks there are
     listener listener_;
     const owned_fd epoll_;
+    const owned_fd kick_;  // wakes who waits for epoll_
 
     mutable std::mutex mutex_;
     std::condition_variable changed_;
     std::map<session_tag, publish_session> sessions_;  // mutex_
     std::deque<published_sample> history_;             // mutex_
-    session_tag next_tag_ = 1;                         // mutex_
+    session_tag next_tag_ = kick_tag + 1;              // mutex_
     std::uint32_t loans_ = 0;                          // mutex_
     std::size_t greeting_ = 0;                         // mutex_: sessions that are not ready
     std::uint64_t epoch_ = 0;                          // mutex_: of the latest wait for room

@@ -85,6 +85,7 @@ public:
     subscription(door& at, const std::string& name, const subscriber_options& options,
                  deadline until)
         : end_(connect_through_signals(at, name, until)), giver_(1) {
+        IPCDOOR_STEP("subscribe:connected");
         const auto info = end_.info();
         if (info.slot_bytes < sizeof(subscriber_slot))
             throw_error(EPROTO, "publish: '" + name + "' is not a publisher's name");
@@ -104,8 +105,11 @@ public:
         mine_->magic.store(subscribe_magic, std::memory_order_release);
         IPCDOOR_STEP("subscribe:magic");
         ring(hello_vector);
+        IPCDOOR_STEP("subscribe:rung");
         await_publisher(until);
+        IPCDOOR_STEP("subscribe:greeted");
         map_pool(info.slot_bytes, pid, options);
+        IPCDOOR_STEP("subscribe:mapped");
     }
     subscription(const subscription&) = delete;
     subscription& operator=(const subscription&) = delete;
@@ -127,12 +131,14 @@ public:
                 static_cast<void>(wait_until(changed_, lock, deadline_ns));
                 continue;
             }
+            IPCDOOR_STEP("take:none");
             // The publisher rings when the tail gets there. It stores the tail before it
             // looks whether that is awaited, this thread the other way round.
             mine_->armed.exchange(head_ + 1, std::memory_order_seq_cst);
             IPCDOOR_STEP("take:armed");
             if (theirs_->tail.load(std::memory_order_seq_cst) != head_) {
                 mine_->armed.store(0, std::memory_order_relaxed);
+                IPCDOOR_STEP("take:disarmed");
                 continue;
             }
             leading_ = true;
@@ -147,6 +153,7 @@ public:
             changed_.notify_one();
             // Whoever asks without waiting may wait for the descriptor, so it stays armed.
             if (!past) mine_->armed.store(0, std::memory_order_relaxed);
+            IPCDOOR_STEP("take:woken");
             if (waited == -EPIPE) {
                 dead_ = true;
                 continue;
@@ -169,6 +176,7 @@ public:
     void close() noexcept {
         if (is_copy()) return;
         mine_->closed.store(1, std::memory_order_seq_cst);
+        IPCDOOR_STEP("close:closed");
         tell_room();
     }
 
@@ -311,6 +319,7 @@ private:
         const std::uint64_t awaited = theirs_->awaited.load(std::memory_order_seq_cst);
         if (awaited == 0 || told_.exchange(awaited, std::memory_order_relaxed) == awaited) return;
         ring_quietly(space_vector(0));
+        IPCDOOR_STEP("room:told");
     }
     int ring_quietly(std::uint32_t vector) noexcept {
         const int rung = ipcdoor_ring(end_.get(), publisher_, 0, vector, 0);

@@ -73,6 +73,15 @@ public:
         }
     }
 
+    bool is_dead() noexcept {
+        try {
+            take_events();
+        } catch (const error& wrong) {
+            return wrong.is_peer_death();
+        }
+        return false;
+    }
+
     // Goes on with the greeting. True once, when it is done and entries may be put. Throws
     // EPROTO and other reasons why it will never be.
     bool greet(const chunk_pool& pool) {
@@ -106,7 +115,10 @@ public:
         ready_ = true;
         return true;
     }
-    void tell_greeted() { ring(hello_vector); }
+    void tell_greeted() {
+        ring(hello_vector);
+        IPCDOOR_STEP("greet:rung");
+    }
 
     // ---- the queue ----
 
@@ -121,7 +133,10 @@ public:
         mine_->floor.exchange(floor_, std::memory_order_seq_cst);
         IPCDOOR_STEP("publish:floor");
     }
-    void miss() { mine_->missed.fetch_add(1, std::memory_order_relaxed); }
+    void miss() {
+        mine_->missed.fetch_add(1, std::memory_order_relaxed);
+        IPCDOOR_STEP("publish:missed");
+    }
 
     // Puts an entry where there is room. True: the subscriber sleeps for it; ring().
     [[nodiscard]] bool put(const published_sample& what) {
@@ -138,7 +153,10 @@ public:
         IPCDOOR_STEP("publish:tail");
         return theirs_->armed.load(std::memory_order_seq_cst) == tail_;
     }
-    void ring_for_data() { ring(data_vector); }
+    void ring_for_data() {
+        ring(data_vector);
+        IPCDOOR_STEP("publish:rung");
+    }
 
     // Calls `mark` with each chunk that the subscriber may read.
     template <class Mark>

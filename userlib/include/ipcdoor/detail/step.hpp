@@ -11,7 +11,13 @@ namespace ipcdoor::detail {
 // Defined by the program; `name` is "operation:step".
 void step(const char* name) noexcept;
 }  // namespace ipcdoor::detail
-#define IPCDOOR_STEP(name) ::ipcdoor::detail::step(name)
+// The names also lie one behind the other in a section of their own, so that the program
+// can find those that it never came to.
+#define IPCDOOR_STEP(name)                                                               \
+    do {                                                                                 \
+        __asm__(".pushsection ipcdoor_steps,\"a\"\n.asciz \"" name "\"\n.popsection\n"); \
+        ::ipcdoor::detail::step(name);                                                   \
+    } while (0)
 #else
 #define IPCDOOR_STEP(name) static_cast<void>(0)
 #endif
