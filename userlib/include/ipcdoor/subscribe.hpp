@@ -257,7 +257,7 @@ private:
                 if (floor > theirs_->tail.load(std::memory_order_acquire)) violated("its floor");
                 stats_.dropped += floor - head_;
                 head_ = floor;
-                mine_->head.store(head_, std::memory_order_release);
+                mine_->head.exchange(head_, std::memory_order_seq_cst);
                 IPCDOOR_STEP("take:floor");
                 tell_room();
                 continue;
@@ -286,7 +286,7 @@ private:
                 violated("an entry");
             }
             used_[hold / 64].fetch_or(std::uint64_t{1} << hold % 64, std::memory_order_relaxed);
-            mine_->head.store(++head_, std::memory_order_release);
+            mine_->head.exchange(++head_, std::memory_order_seq_cst);
             IPCDOOR_STEP("take:head");
             tell_room();
             ++stats_.taken;

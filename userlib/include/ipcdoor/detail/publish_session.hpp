@@ -113,7 +113,7 @@ public:
     // ---- the queue ----
 
     // Not any more where only samples that are held are left of a subscriber.
-    bool listens() const noexcept { return theirs_->closed.load(std::memory_order_acquire) == 0; }
+    bool listens() const noexcept { return theirs_->closed.load(std::memory_order_seq_cst) == 0; }
     bool has_room() { return tail_ - first() < terms_.queue_capacity; }
     // Makes room: the oldest entries are taken back.
     void drop_oldest() {
@@ -163,7 +163,7 @@ public:
 private:
     // The oldest entry that is still queued.
     std::uint64_t first() {
-        const std::uint64_t head = theirs_->head.load(std::memory_order_acquire);
+        const std::uint64_t head = theirs_->head.load(std::memory_order_seq_cst);
         if (head > tail_ || head < head_)
             throw_error(EPROTO, "publish: a subscriber's head is out of order");
         head_ = head;
