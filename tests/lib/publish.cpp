@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Publish and subscribe: what arrives, what is lost and counted, who may hold what.
 #include <poll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -721,6 +723,57 @@ TEST_CASE("a subscriber that lies is dropped alone", "[publish]") {
         news.paper.poll();
     }
     CHECK(news.paper.stats().broken == broken);
+    CHECK(honest.stats().dropped == 0);
+}
+
+TEST_CASE("a subscriber that comes and goes by its flag keeps no more than its share",
+          "[publish][hostile]") {
+    // By default there are chunks for whatever the subscribers do.
+    newspaper news({.queue = 16, .max_held = 4, .max_loans = 1, .max_subscribers = 2});
+    subscriber honest = news.subscribe();
+    auto liar = intruder(news);
+    liar->greet(news);
+    // Its queue would keep what it held when it closed, and not the others' latest.
+    for (std::uint64_t i = 1; i <= 100; ++i) {
+        liar->mine->closed.store(0);
+        std::optional<loan> next = news.paper.try_lend();
+        REQUIRE(next);
+        if (i > 16) liar->mine->closed.store(1);
+        REQUIRE(news.paper.try_publish(std::move(*next)) == i);
+    }
+    for (std::uint64_t i = 85; i <= 100; ++i) CHECK(honest.take(soon).sequence() == i);
+}
+
+TEST_CASE("whatever a subscriber writes, lending never waits and the others get all",
+          "[publish][hostile][threads]") {
+    newspaper news({.queue = 4, .max_held = 2, .max_loans = 1, .max_subscribers = 2});
+    subscriber honest = news.subscribe();
+    auto liar = intruder(news);
+    liar->greet(news);
+    std::atomic<bool> stop{false};
+    std::thread vandal([&] {
+        std::uint64_t x = 88172645463325252ULL;
+        while (!stop) {
+            x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+            liar->mine->holds[x % publish_max_held].store(static_cast<std::uint32_t>(x >> 32) %
+                                                          (news.paper.chunks() + 1));
+            liar->mine->closed.store(x >> 8 & 1);
+            liar->mine->armed.store(x >> 9 & 63);
+            if (x % 8 == 0)
+                static_cast<void>(
+                    ipcdoor_ring(liar->end.get(), 1 - liar->end.slot(), 0, 1 + x / 8 % 8, x));
+        }
+    });
+    const std::uint64_t count = scaled(5'000);
+    for (std::uint64_t i = 1; i <= count; ++i) {
+        std::optional<loan> next = news.paper.try_lend();
+        REQUIRE(next);
+        next->emplace<std::uint64_t>(i);
+        REQUIRE(news.paper.try_publish(std::move(*next)) == i);
+        REQUIRE(honest.take(soon).as<std::uint64_t>() == i);
+    }
+    stop = true;
+    vandal.join();
     CHECK(honest.stats().dropped == 0);
 }
 

@@ -112,8 +112,13 @@ public:
 
     // ---- the queue ----
 
-    // Not any more where only samples that are held are left of a subscriber.
-    bool listens() const noexcept { return theirs_->closed.load(std::memory_order_seq_cst) == 0; }
+    // Not any more where only samples that are held are left of a subscriber. For good: the
+    // queue of one that came back would hold other chunks than the latest, which the others'
+    // queues hold.
+    bool listens() noexcept {
+        closed_ = closed_ || theirs_->closed.load(std::memory_order_seq_cst) != 0;
+        return !closed_;
+    }
     bool has_room() { return tail_ - first() < terms_.queue_capacity; }
     // Makes room: the oldest entries are taken back.
     void drop_oldest() {
@@ -184,6 +189,7 @@ private:
     const subscriber_slot* theirs_ = nullptr;
     descriptor_sender giving_;
     bool ready_ = false;
+    bool closed_ = false;
 
     // What lies in the slot, too.
     std::uint64_t tail_ = 0;
