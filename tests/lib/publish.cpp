@@ -424,6 +424,27 @@ TEST_CASE("no more subscribers than are wanted; the next is let in when one leav
     CHECK(news.paper.stats().came == 3);
 }
 
+TEST_CASE("an event loop is told when there is a place for who waits in the backlog", "[publish]") {
+    newspaper news({.max_subscribers = 1});
+    std::optional<subscriber> first(news.subscribe());
+    std::atomic<bool> in{false};
+    std::thread second([&] {
+        const subscriber late(news.at, news.name, {}, soon);
+        in = true;
+    });
+    // It connects, and finds the only place taken.
+    std::this_thread::sleep_for(10ms);
+    news.paper.poll();
+    first.reset();
+    while (!in) {
+        pollfd wanted{news.paper.fd(), POLLIN, 0};
+        CHECK((::poll(&wanted, 1, 60'000) == 1 || in));
+        news.paper.poll();
+    }
+    second.join();
+    CHECK(news.paper.stats().came == 2);
+}
+
 TEST_CASE("several threads share one subscriber's samples", "[publish]") {
     newspaper news({.queue = 16, .max_held = 8, .slow = slow_subscriber::block});
     subscriber reader = news.subscribe();

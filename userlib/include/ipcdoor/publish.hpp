@@ -456,7 +456,16 @@ private:
         sessions_.erase(session);
         // What it held may be what somebody waits for, and there is a place for another.
         changed_.notify_all();
-        if (full_) retry_ns_ = 1;
+        if (full_) listen_again();
+    }
+    void listen_again() noexcept {
+        epoll_event wanted{};
+        wanted.events = EPOLLIN;
+        wanted.data.u64 = listener_tag;
+        if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, listener_.fd(), &wanted) == 0)
+            full_ = false;
+        else
+            retry_ns_ = 1;  // at the next look
     }
 
     const pid_t owner_ = ::getpid();
