@@ -305,6 +305,47 @@ TEST_CASE("lend() waits for a release where there are fewer chunks than may be h
     CHECK(reader.take(soon).as<std::uint64_t>() == 4);
 }
 
+TEST_CASE("a thread that waits for a chunk gets what the others leave", "[publish][threads]") {
+    newspaper news({.queue = 1, .max_held = 4, .max_loans = 2, .chunks = 3});
+    subscriber reader = news.subscribe();
+    std::vector<sample> held;
+    const auto publish_and_take = [&](std::uint64_t i) {
+        news.paper.publish(i);
+        held.push_back(reader.take(soon));
+    };
+    publish_and_take(1);
+    std::optional<loan> other;
+    SECTION("a loan that is dropped") {
+        publish_and_take(2);
+        other.emplace(news.paper.lend());
+    }
+    SECTION("a sample that is taken back from the queue") {
+        news.paper.publish(std::uint64_t{2});
+        other.emplace(news.paper.lend());
+    }
+    const bool publishes = held.size() == 1;
+
+    std::atomic<pid_t> waiting_tid{0};
+    std::atomic<bool> lent{false};
+    std::thread waiting([&] {
+        waiting_tid = static_cast<pid_t>(::syscall(SYS_gettid));
+        static_cast<void>(news.paper.lend());
+        lent = true;
+    });
+    while (waiting_tid == 0) std::this_thread::sleep_for(1ms);
+    wait_thread_asleep(::getpid(), waiting_tid);
+    CHECK_FALSE(lent);
+    if (publishes)
+        news.paper.publish(std::move(*other));
+    else
+        other.reset();
+    const auto limit = std::chrono::steady_clock::now() + soon;
+    while (!lent && std::chrono::steady_clock::now() < limit) std::this_thread::sleep_for(1ms);
+    CHECK(lent);
+    held.clear();  // wakes it in any case
+    waiting.join();
+}
+
 TEST_CASE("a loan that is dropped was never there", "[publish]") {
     newspaper news({.max_loans = 2});
     subscriber reader = news.subscribe();
@@ -796,6 +837,36 @@ TEST_CASE("whatever a subscriber writes, lending never waits and the others get 
     stop = true;
     vandal.join();
     CHECK(honest.stats().dropped == 0);
+}
+
+TEST_CASE("what a subscriber that lies has held wakes who waits for it", "[publish][hostile]") {
+    newspaper news({.queue = 1, .max_held = 4, .max_loans = 2, .chunks = 3});
+    auto liar = intruder(news);
+    liar->greet(news);
+    loan other = news.paper.lend();
+    for (std::uint32_t chunk = 1; chunk <= 3; ++chunk) liar->mine->holds[chunk].store(chunk);
+    std::atomic<pid_t> waiting_tid{0};
+    std::atomic<bool> lent{false};
+    // Those that were free are lent first.
+    std::thread waiting([&] {
+        static_cast<void>(news.paper.publish(news.paper.lend()));
+        static_cast<void>(news.paper.publish(news.paper.lend()));
+        waiting_tid = static_cast<pid_t>(::syscall(SYS_gettid));
+        static_cast<void>(news.paper.lend());
+        lent = true;
+    });
+    while (waiting_tid == 0) std::this_thread::sleep_for(1ms);
+    wait_thread_asleep(::getpid(), waiting_tid);
+    CHECK_FALSE(lent);
+    // Found out by another thread, which does not wait.
+    liar->mine->head.store(1000);
+    news.paper.publish(std::move(other));
+    const auto limit = std::chrono::steady_clock::now() + soon;
+    while (!lent && std::chrono::steady_clock::now() < limit) std::this_thread::sleep_for(1ms);
+    CHECK(lent);
+    CHECK(news.paper.stats().broken == 1);
+    if (!lent) intruder(news);  // ends the wait
+    waiting.join();
 }
 
 namespace {

@@ -33,6 +33,7 @@
 #define IPCDOOR_PUBLISH_HPP
 
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -121,9 +122,12 @@ public:
                                      .source = options.source,
                                      .mode = options.mode,
                                      .backlog = options.backlog})),
-          epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
+          epoll_(::epoll_create1(EPOLL_CLOEXEC)),
+          wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
         if (!epoll_) throw_system("epoll_create1", errno);
+        if (!wake_) throw_system("eventfd", errno);
         watch(listener_.fd(), listener_tag);
+        watch(wake_.get(), wake_tag);
     }
     publisher_core(const publisher_core&) = delete;
     publisher_core& operator=(const publisher_core&) = delete;
@@ -162,6 +166,7 @@ public:
         pool_.give_back(chunk);
         --loans_;
         changed_.notify_one();
+        wake_leader();
     }
 
     // The sample's number, or 0 at the deadline, with nothing done.
@@ -179,6 +184,8 @@ public:
         remember(sample);
         pool_.publish(chunk);
         --loans_;
+        // It may have taken the place of another chunk.
+        wake_leader();
         return sample.sequence;
     }
 
@@ -218,6 +225,7 @@ public:
 private:
     using session_tag = std::uint64_t;
     static constexpr session_tag listener_tag = 0;
+    static constexpr session_tag wake_tag = ~session_tag{0};
     static constexpr std::uint64_t look_every_ns = 1'000'000;
 
     [[noreturn]] static void throw_system(const char* what, int error_number) {
@@ -359,6 +367,12 @@ private:
             look();
         }
     }
+    // What a thread waits for that sleeps with the descriptors may be there, and none of them
+    // tells it so.
+    void wake_leader() noexcept {
+        const std::uint64_t one = 1;
+        if (leading_) static_cast<void>(::write(wake_.get(), &one, sizeof one));
+    }
     void disarm() {
         awaiting_ = false;
         for_each_ready([](publish_session& of) { of.await_room(0); });
@@ -374,13 +388,20 @@ private:
 
     void look() {
         std::array<epoll_event, 64> events;
-        int ready = ::epoll_wait(epoll_.get(), events.data(), events.size(), 0);
+        // The events are the leader's, where there is one: they wake it, unless they are gone
+        // when it looks.
+        int ready = leading_ ? 0 : ::epoll_wait(epoll_.get(), events.data(), events.size(), 0);
         if (ready < 0) ready = 0;  // a signal: the next look will do
         bool newcomers = retry_ns_ != 0 && ipcdoor_now_ns() >= retry_ns_;
         for (int i = 0; i < ready; ++i) {
             const session_tag tag = events[static_cast<std::size_t>(i)].data.u64;
             if (tag == listener_tag) {
                 newcomers = true;
+                continue;
+            }
+            if (tag == wake_tag) {
+                std::uint64_t count = 0;
+                static_cast<void>(::read(wake_.get(), &count, sizeof count));
                 continue;
             }
             const auto session = sessions_.find(tag);
@@ -456,6 +477,7 @@ private:
         sessions_.erase(session);
         // What it held may be what somebody waits for, and there is a place for another.
         changed_.notify_all();
+        wake_leader();
         if (full_) listen_again();
     }
     void listen_again() noexcept {
@@ -473,6 +495,7 @@ private:
     chunk_pool pool_;  // mutex_, but for what chunks there are
     listener listener_;
     const owned_fd epoll_;
+    const owned_fd wake_;  // an eventfd, readable where the leader has to look
 
     mutable std::mutex mutex_;
     std::condition_variable changed_;
