@@ -473,7 +473,7 @@ private:
             ++stats_.gone;
         else
             --greeting_;
-        if (!why.is_peer_death()) ++stats_.broken;
+        if (why.error_number() == EPROTO || why.error_number() == EPROTONOSUPPORT) ++stats_.broken;
         sessions_.erase(session);
         // What it held may be what somebody waits for, and there is a place for another.
         changed_.notify_all();
