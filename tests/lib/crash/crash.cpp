@@ -18,6 +18,7 @@
 #include <optional>
 #include <stdexcept>
 #include <system_error>
+#include <utility>
 
 #include <ipcdoor/detail/step.hpp>
 
@@ -30,6 +31,7 @@ namespace {
 std::atomic<unsigned> steps_left{0};  // 0: it is none
 int news = -1;
 int leave = -1;
+std::atomic<std::function<void(const std::string&)>*> observer{nullptr};
 
 // Until it is killed or given leave.
 void stand_still(const char* name) noexcept {
@@ -42,9 +44,20 @@ void stand_still(const char* name) noexcept {
 }  // namespace
 
 void ipcdoor::detail::step(const char* name) noexcept {
+    if (auto* const each = observer.load()) (*each)(name);
     if (steps_left.load(std::memory_order_relaxed) == 0) return;
     if (steps_left.fetch_sub(1, std::memory_order_relaxed) == 1) stand_still(name);
 }
+
+namespace ipcdoor::test {
+
+step_observer::step_observer(std::function<void(const std::string&)> each)
+    : each_(std::move(each)) {
+    observer = &each_;
+}
+step_observer::~step_observer() { observer = nullptr; }
+
+}  // namespace ipcdoor::test
 
 namespace ipcdoor::test::detail {
 

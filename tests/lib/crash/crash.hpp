@@ -61,6 +61,20 @@ struct crash_case {
     unsigned at_most = 0;  // steps, of an operation that has no last one
 };
 
+// Calls `each` at every step of this process as long as it lives, in the thread that is there:
+// what others do at the worst moment. One at a time.
+class step_observer {
+public:
+    explicit step_observer(std::function<void(const std::string& label)> each);
+    step_observer(const step_observer&) = delete;
+    step_observer& operator=(const step_observer&) = delete;
+    // No thread may be at a step any more.
+    ~step_observer();
+
+private:
+    std::function<void(const std::string&)> each_;
+};
+
 namespace detail {
 
 struct crash_run {

@@ -348,3 +348,35 @@ TEST_CASE("whatever a publisher does meanwhile, room ends its wait", "[crash][pu
     };
     crash_at_every_step(cases);
 }
+
+// ---- hostile peers, at the worst moment ----
+
+TEST_CASE("a subscriber that rings without end does not keep its publisher",
+          "[crash][publish][hostile]") {
+    door at = test_door();
+    const std::string name = unique_name();
+    publisher_options options;
+    options.source = source();
+    publisher paper(at, name, options);
+    std::optional<endpoint> liar;
+    std::atomic<bool> connected{false};
+    std::thread connecting([&] {
+        liar.emplace(at.connect(name, soon));
+        connected = true;
+    });
+    while (!connected) {
+        paper.poll();
+        std::this_thread::sleep_for(1ms);
+    }
+    connecting.join();
+    std::atomic<unsigned> rung{0};
+    const step_observer each([&](const std::string& label) {
+        if (label != "look:event") return;
+        ++rung;
+        liar->ring(1 - liar->slot(), 5);
+    });
+    liar->ring(1 - liar->slot(), 5);
+    paper.poll();
+    CHECK(rung != 0);
+    CHECK(paper.publish(std::string("x")) == 1);
+}
