@@ -20,6 +20,7 @@
 #include <ipcdoor/publish.hpp>
 #include <ipcdoor/subscribe.hpp>
 
+#include "lib/false_publisher.hpp"
 #include "lib/lib_support.hpp"
 #include "support/catch.hpp"
 #include "support/process.hpp"
@@ -868,65 +869,6 @@ TEST_CASE("what a subscriber that lies has held wakes who waits for it", "[publi
     if (!lent) intruder(news);  // ends the wait
     waiting.join();
 }
-
-namespace {
-
-// A publisher that writes what it likes into its slot, and its only subscriber.
-struct false_publisher {
-    false_publisher() : name(unique_name()), at(test_door()) {
-        house = at.listen(name, {.slot_bytes = publish_slot_bytes(16), .source = source()});
-    }
-    // `lie` changes the header before it is shown.
-    void serve(const std::function<void(publisher_slot&)>& lie) {
-        serving = std::thread([this, lie] {
-            end = house.accept(soon);
-            mine = reinterpret_cast<publisher_slot*>(end.memory().data());
-            const auto* theirs =
-                reinterpret_cast<const subscriber_slot*>(end.memory(1 - end.slot()).data());
-            while (theirs->magic.load() == 0) std::this_thread::sleep_for(1ms);
-            std::uint64_t token = 0;
-            const int fd = pool.fd();
-            while (!giving.give(0, theirs->descriptor_socket.load(),
-                                {end.peer_info(1 - end.slot()).pid}, {&fd, 1}, token)) {
-            }
-            mine->chunk_bytes.store(4096);
-            mine->pool_bytes.store(pool.bytes().size());
-            mine->chunks.store(4);
-            mine->queue_capacity.store(16);
-            mine->max_held.store(4);
-            mine->pool_token.store(token);
-            mine->version_min.store(1);
-            mine->version_max.store(1);
-            lie(*mine);
-            mine->magic.store(publish_magic);
-            end.ring(1 - end.slot(), detail::hello_vector);
-        });
-    }
-    // Puts an entry, honest but for what it says.
-    void put(std::uint32_t chunk, std::uint64_t bytes) {
-        const std::uint64_t tail = mine->tail.load();
-        publish_entry& entry = mine->entries[tail % 16];
-        entry.sequence.store(tail + 1);
-        entry.bytes.store(bytes);
-        entry.chunk.store(chunk);
-        mine->tail.store(tail + 1);
-        end.ring(1 - end.slot(), detail::data_vector);
-    }
-    ~false_publisher() {
-        if (serving.joinable()) serving.join();
-    }
-
-    std::string name;
-    door at;
-    listener house;
-    memory pool{{.bytes = 4 * 4096}};
-    detail::descriptor_sender giving;
-    endpoint end;
-    publisher_slot* mine = nullptr;
-    std::thread serving;
-};
-
-}  // namespace
 
 TEST_CASE("a publisher whose header is impossible is refused", "[publish]") {
     false_publisher liar;

@@ -18,6 +18,7 @@
 #include <ipcdoor/subscribe.hpp>
 
 #include "lib/crash/crash.hpp"
+#include "lib/false_publisher.hpp"
 #include "lib/lib_support.hpp"
 #include "support/catch.hpp"
 #include "support/process.hpp"
@@ -379,4 +380,20 @@ TEST_CASE("a subscriber that rings without end does not keep its publisher",
     paper.poll();
     CHECK(rung != 0);
     CHECK(paper.publish(std::string("x")) == 1);
+}
+
+TEST_CASE("a publisher that is always ahead does not keep its subscriber",
+          "[crash][publish][hostile]") {
+    false_publisher liar;
+    liar.serve([](publisher_slot&) {});
+    subscriber reader(liar.at, liar.name, {}, soon);
+    liar.serving.join();
+    // Whenever the subscriber is about to sleep there is something, which is then taken back.
+    const step_observer each([&](const std::string& label) {
+        const std::uint64_t tail = liar.mine->tail.load();
+        if (label == "take:armed") liar.mine->tail.store(tail + 1);
+        if (label == "take:hold") liar.mine->floor.store(tail);
+    });
+    CHECK(error_of([&] { static_cast<void>(reader.try_take()); }) == EPROTO);
+    CHECK(error_of([&] { static_cast<void>(reader.take(10ms)); }) == EPROTO);
 }

@@ -115,7 +115,7 @@ public:
     bool take(taken_sample& into, std::uint64_t deadline_ns) {
         std::unique_lock lock(mutex_);
         const hand_on next_one{changed_};
-        for (;;) {
+        for (unsigned in_vain = 0;;) {
             if (take_one(into)) return true;
             if (dead_) {
                 throw_error(EPIPE,
@@ -135,8 +135,11 @@ public:
             IPCDOOR_STEP("take:armed");
             if (theirs_->tail.load(std::memory_order_seq_cst) != head_) {
                 mine_->armed.store(0, std::memory_order_relaxed);
+                // A publisher that takes everything back at once would go on for ever.
+                if (++in_vain == most_retries) violated("its tail");
                 continue;
             }
+            in_vain = 0;
             leading_ = true;
             if (!past) ++stats_.waits;
             lock.unlock();
