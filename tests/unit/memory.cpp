@@ -93,6 +93,16 @@ TEST_CASE("what could harm its reader is not mapped", "[memory]") {
                     F_SEAL_SHRINK | F_SEAL_GROW | detail::seal_future_write) == 0);
     CHECK(error_of_view(std::move(empty), 4096) == EPROTO);
 
+    // As many pages as it should have, but behind its end.
+    owned_fd hollow(::memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    REQUIRE(::ftruncate(hollow.get(), 65536) == 0);
+    REQUIRE(::fallocate(hollow.get(), FALLOC_FL_KEEP_SIZE, 65536, 65536) == 0);
+    REQUIRE(::fcntl(hollow.get(), F_ADD_SEALS,
+                    F_SEAL_SHRINK | F_SEAL_GROW | detail::seal_future_write) == 0);
+    CHECK(error_of_view(duplicate(hollow.get()), 65536) == EPROTO);
+    const std::string path = "/proc/self/fd/" + std::to_string(hollow.get());
+    CHECK(error_of_view(owned_fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC)), 65536) == EPROTO);
+
     int ends[2];
     REQUIRE(::pipe(ends) == 0);
     const owned_fd other_end(ends[1]);

@@ -251,8 +251,15 @@ private:
         }
         if (!huge && static_cast<std::uint64_t>(where.f_type) != TMPFS_MAGIC)
             detail::throw_error(EPROTO, "memory: the peer's is not shared memory");
+        if (huge) return;
         // A sealed file cannot lose pages; one that never had them costs its reader memory.
-        if (!huge && static_cast<std::uint64_t>(about.st_blocks) * 512 < bytes)
+        // Those behind its end, which count as well, go when it gets the size that it has.
+        if (::ftruncate(fd_.get(), about.st_size) != 0) {
+            if (errno != EINVAL) detail::throw_memory_error("ftruncate", errno);
+            detail::throw_error(EPROTO, "memory: the peer's descriptor is not the writer's own");
+        }
+        if (::fstat(fd_.get(), &about) != 0) detail::throw_memory_error("fstat", errno);
+        if (static_cast<std::uint64_t>(about.st_blocks) * 512 < bytes)
             detail::throw_error(EPROTO, "memory: the peer's has no pages");
     }
 
