@@ -178,10 +178,12 @@ public:
         if (options_.slow == slow_subscriber::block &&
             !wait_for(lock, deadline_ns, [this] { return all_have_room(); }))
             return 0;
-        const published_sample sample{++stats_.published, bytes, now, chunk};
+        const published_sample sample{stats_.published + 1, bytes, now, chunk};
+        remember(sample);
+        // From here on nothing is thrown: the chunk is the subscribers', and no loan any more.
+        ++stats_.published;
         IPCDOOR_STEP("publish:begin");
         for_each_ready([&](publish_session& to) { put(to, sample, true); });
-        remember(sample);
         pool_.publish(chunk);
         --loans_;
         // It may have taken the place of another chunk.
@@ -283,7 +285,9 @@ private:
             try {
                 operation(session->second);
             } catch (const error& wrong) {
-                drop(session, wrong);
+                drop(session, wrong.error_number());
+            } catch (const std::bad_alloc&) {  // for an error's words
+                drop(session, ENOMEM);
             }
         }
     }
@@ -304,8 +308,8 @@ private:
 
     void remember(const published_sample& sample) {
         if (options_.history == 0) return;
-        if (history_.size() == options_.history) history_.pop_front();
         history_.push_back(sample);
+        if (history_.size() > options_.history) history_.pop_front();
     }
 
     bool all_have_room() {
@@ -409,7 +413,7 @@ private:
             try {
                 session->second.take_events();
             } catch (const error& wrong) {
-                drop(session, wrong);
+                drop(session, wrong.error_number());
             }
         }
         if (newcomers) admit();
@@ -463,17 +467,17 @@ private:
                 for (const published_sample& old : history_) put(to, old, false);
                 to.tell_greeted();
             } catch (const error& wrong) {
-                drop(session, wrong);
+                drop(session, wrong.error_number());
             }
         }
     }
 
-    void drop(std::map<session_tag, publish_session>::iterator session, const error& why) {
+    void drop(std::map<session_tag, publish_session>::iterator session, int why) {
         if (session->second.ready())
             ++stats_.gone;
         else
             --greeting_;
-        if (why.error_number() == EPROTO || why.error_number() == EPROTONOSUPPORT) ++stats_.broken;
+        if (why == EPROTO || why == EPROTONOSUPPORT) ++stats_.broken;
         sessions_.erase(session);
         // What it held may be what somebody waits for, and there is a place for another.
         changed_.notify_all();
