@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Publish and subscribe: what arrives, what is lost and counted, who may hold what.
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -725,6 +726,50 @@ std::optional<false_reader> intruder(newspaper& news) {
 }
 
 }  // namespace
+
+TEST_CASE("a subscriber that writes into a sample is ended, and the others see nothing of it",
+          "[publish][hostile][fork]") {
+    newspaper news;
+    subscriber honest = news.subscribe();
+    gate held;
+    const auto bad_reader = [&](const std::function<void(std::byte*)>& write) {
+        return child([&] {
+            ::signal(SIGSEGV, SIG_DFL);  // a sanitizer would report it
+            door at = test_door();
+            subscriber mine(at, news.name, {}, soon);
+            const sample got = mine.take(soon);
+            held.open();
+            write(const_cast<std::byte*>(got.bytes().data()));
+            return 0;
+        });
+    };
+    bool faults = false;
+    child bad;
+    SECTION("by a store") {
+        faults = true;
+        bad = bad_reader([](std::byte* at) { *static_cast<volatile std::byte*>(at) = {}; });
+    }
+    SECTION("by way of /proc") {
+        bad = bad_reader([](std::byte* at) {
+            const owned_fd memory(::open("/proc/self/mem", O_RDWR | O_CLOEXEC));
+            EXPECT_CHILD(memory);
+            char zero = 0;
+            EXPECT_CHILD(::pwrite(memory.get(), &zero, 1,
+                                  static_cast<off_t>(reinterpret_cast<std::uintptr_t>(at))) < 0);
+        });
+    }
+    while (news.paper.subscribers() < 2) {
+        news.paper.poll();
+        std::this_thread::sleep_for(1ms);
+    }
+    news.paper.publish(pattern(1, 64));
+    const sample got = honest.take(soon);
+    held.wait();
+    CHECK((faults ? bad.wait().signaled(SIGSEGV) : bad.wait().exited()));
+    CHECK(text(got) == pattern(1, 64));
+    news.paper.publish(pattern(2, 64));
+    CHECK(text(honest.take(soon)) == pattern(2, 64));
+}
 
 TEST_CASE("a subscriber that lies is dropped alone", "[publish]") {
     newspaper news({.queue = 4, .max_loans = 1, .chunks = 8});
