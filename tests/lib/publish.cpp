@@ -666,8 +666,15 @@ TEST_CASE("a forked child's copies harm nobody", "[publish]") {
     subscriber reader = news.subscribe();
     news.paper.publish(pattern(1, 10));
     std::optional<sample> held(reader.take(soon));
+    std::optional<loan> lent(news.paper.lend());
     child copy([&] {
+        EXPECT_CHILD(error_of([&] { static_cast<void>(reader.try_take()); }) == EPERM);
+        EXPECT_CHILD(error_of([&] { static_cast<void>(news.paper.try_lend()); }) == EPERM);
+        EXPECT_CHILD(error_of([&] { news.paper.publish(bytes_view()); }) == EPERM);
+        EXPECT_CHILD(error_of([&] { news.paper.publish(std::move(*lent)); }) == EPERM);
+        EXPECT_CHILD(error_of([&] { news.paper.poll(); }) == EPERM);
         {
+            const loan lent_in_child = std::move(*lent);
             const sample in_child = std::move(*held);
             const subscriber gone = std::move(reader);
             const publisher closed = std::move(news.paper);

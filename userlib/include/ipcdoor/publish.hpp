@@ -29,6 +29,7 @@
 // fd() is readable: a newcomer waits until then.
 //
 // Threads. Any number may use a publisher at once. A loan belongs to one thread at a time.
+// A fork()ed child may only destroy its copies: EPERM.
 #ifndef IPCDOOR_PUBLISH_HPP
 #define IPCDOOR_PUBLISH_HPP
 
@@ -58,6 +59,7 @@
 #include <ipcdoor/bytes.hpp>
 #include <ipcdoor/deadline.hpp>
 #include <ipcdoor/detail/chunk_pool.hpp>
+#include <ipcdoor/detail/fork_mark.hpp>
 #include <ipcdoor/detail/publish_session.hpp>
 #include <ipcdoor/detail/step.hpp>
 #include <ipcdoor/detail/wait_until.hpp>
@@ -134,6 +136,7 @@ public:
 
     // A chunk, or chunk_pool::none at the deadline.
     std::uint32_t lend(std::uint64_t deadline_ns) {
+        check_owner();
         std::unique_lock lock(mutex_);
         const hand_on next_one{changed_};
         if (loans_ >= options_.max_loans) {
@@ -171,6 +174,7 @@ public:
 
     // The sample's number, or 0 at the deadline, with nothing done.
     std::uint64_t publish(std::uint32_t chunk, std::uint64_t bytes, std::uint64_t deadline_ns) {
+        check_owner();
         std::unique_lock lock(mutex_);
         const hand_on next_one{changed_};
         const std::uint64_t now = ipcdoor_now_ns();
@@ -192,6 +196,7 @@ public:
     }
 
     void poll() {
+        check_owner();
         const std::lock_guard lock(mutex_);
         look();
     }
@@ -215,7 +220,7 @@ public:
         return stats_;
     }
     // In a forked child: locks and waiting threads in here are the parent's.
-    bool is_copy() const noexcept { return owner_ != ::getpid(); }
+    bool is_copy() const noexcept { return !mark_.is_mine(); }
     void leave_to_parent() noexcept {
         sessions_.clear();
         listener_.close();
@@ -226,6 +231,13 @@ public:
 
 private:
     using session_tag = std::uint64_t;
+
+    void check_owner() const {
+        if (is_copy()) {
+            throw_error(EPERM,
+                        "publish: the publisher is the parent process's; make one in this one");
+        }
+    }
     static constexpr session_tag listener_tag = 0;
     static constexpr session_tag wake_tag = ~session_tag{0};
     static constexpr std::uint64_t look_every_ns = 1'000'000;
@@ -494,7 +506,7 @@ private:
             retry_ns_ = 1;  // at the next look
     }
 
-    const pid_t owner_ = ::getpid();
+    const fork_mark mark_;
     const publisher_options options_;
     chunk_pool pool_;  // mutex_, but for what chunks there are
     listener listener_;

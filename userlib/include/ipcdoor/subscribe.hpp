@@ -18,7 +18,8 @@
 // name is subscribed to anew.
 //
 // Threads. Any number may take samples from one subscriber; each sample goes to one of them.
-// Samples may be dropped by any thread, also after the subscriber.
+// Samples may be dropped by any thread, also after the subscriber. A fork()ed child may only
+// destroy its copies: EPERM.
 #ifndef IPCDOOR_SUBSCRIBE_HPP
 #define IPCDOOR_SUBSCRIBE_HPP
 
@@ -47,6 +48,7 @@
 #include <ipcdoor/deadline.hpp>
 #include <ipcdoor/detail/channel_link.hpp>
 #include <ipcdoor/detail/descriptor_passing.hpp>
+#include <ipcdoor/detail/fork_mark.hpp>
 #include <ipcdoor/detail/rendezvous.hpp>
 #include <ipcdoor/detail/step.hpp>
 #include <ipcdoor/detail/wait_until.hpp>
@@ -113,6 +115,10 @@ public:
 
     // False: there is none at the deadline. Throws EPIPE where there never will be one.
     bool take(taken_sample& into, std::uint64_t deadline_ns) {
+        if (is_copy()) {
+            throw_error(EPERM,
+                        "publish: the subscriber is the parent process's; subscribe in this one");
+        }
         std::unique_lock lock(mutex_);
         const hand_on next_one{changed_};
         for (unsigned in_vain = 0;;) {
@@ -192,7 +198,7 @@ public:
     }
 
     // In a forked child: its memory is not there.
-    bool is_copy() const noexcept { return owner_ != ::getpid(); }
+    bool is_copy() const noexcept { return !mark_.is_mine(); }
     void leave_to_parent() noexcept {
         end_.close();
         giver_.close_all();
@@ -328,7 +334,7 @@ private:
                                 "; close the subscriber");
     }
 
-    const pid_t owner_ = ::getpid();
+    const fork_mark mark_;
     endpoint end_;
     descriptor_receiver giver_;  // of the pool's descriptor
     std::uint32_t publisher_ = 0;
