@@ -2,6 +2,9 @@
 // Heaps whose user dies at any step: the others find it whole, and lose nothing.
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstdint>
 #include <cstring>
 #include <optional>
 #include <string>
@@ -301,4 +304,24 @@ TEST_CASE("who waits for an object makes it when its maker dies at any step", "[
              });
          }}};
     crash_at_every_step(cases);
+}
+
+TEST_CASE("who was thought dead does not give back a lock that is another one's",
+          "[crash][heap][hostile]") {
+    heap_world world;
+    const endpoint other = world.at.attach(world.name);
+    const auto info = other.info();
+    const std::uint64_t taker = heap_identity(info.slot, info.generation);
+    auto& lock = reinterpret_cast<heap_header*>(world.end.data().data())->lock;
+    {
+        const step_observer each([&](const std::string& label) {
+            if (label == "heap.unlock:begin") lock = taker;
+        });
+        (void)world.mine->allocate(1, 1, soon);
+    }
+    CHECK(lock.load() == taker);
+    CHECK(error_of([&] { (void)world.mine->allocate(1, 1, std::chrono::milliseconds(10)); }) ==
+          ETIMEDOUT);
+    lock = 0;
+    (void)world.mine->check(soon);
 }

@@ -555,7 +555,9 @@ private:
 
     void release() noexcept {
         IPCDOOR_STEP("heap.unlock:begin");
-        header().lock.store(0);
+        // Another one's now, where this process was thought dead.
+        std::uint64_t mine = me_;
+        static_cast<void>(header().lock.compare_exchange_strong(mine, 0));
         IPCDOOR_STEP("heap.unlock:done");
         wake_others(false);
         turn_.give();
