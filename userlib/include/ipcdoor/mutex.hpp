@@ -496,28 +496,19 @@ private:
             return mutex_record_of(waiting) == mutex_record_of(seen) ||
                    is_dead(mutex_record_of(seen), owner);
         }
-        return is_dead(mutex_record_of(seen), owner) && !may_be_handed_again(seen);
+        return is_dead(mutex_record_of(seen), owner) && !is_thread_of_member(owner);
     }
 
-    // Whoever was handed it may have taken it and left the table before the look there. Where
-    // the former owner lives, it may hand it to the same thread once more, and the word is what
-    // was seen. So it is no dead one's while another living member has a thread of that number;
-    // should that be a stranger to the mutex, exclusion comes before progress.
-    bool may_be_handed_again(std::uint64_t seen) const {
-        const std::uint32_t owner = mutex_futex_of(seen) & FUTEX_TID_MASK;
-        const std::uint32_t record = mutex_record_of(seen);
-        const std::uint32_t former = record & 0xff;
-        const auto is_alive = [&](std::uint32_t slot) {
-            return object_.state_of(slot).state == IPCDOOR_SLOT_ALIVE;
-        };
-        if (former >= object_.slots() || !exists(owner)) return false;
-        if (!is_alive(former) ||
-            mutex_record(former, object_.state_of(former).generation) != record)
-            return false;
+    // Whoever was handed it may have taken it and left the table before the look there, and may
+    // have been handed it by the same owner once more, who may have died since: the word is what
+    // was seen. So it is no dead one's while a living member has a thread of that number; should
+    // that be a stranger to the mutex, exclusion comes before progress.
+    bool is_thread_of_member(std::uint32_t thread) const {
+        if (!exists(thread)) return false;
         for (std::uint32_t slot = 0; slot < object_.slots(); ++slot) {
-            if (slot == former || !is_alive(slot)) continue;
+            if (object_.state_of(slot).state != IPCDOOR_SLOT_ALIVE) continue;
             const pid_t process = process_of(slot);
-            if (process <= 0 || is_thread_of(process, owner)) return true;
+            if (process <= 0 || is_thread_of(process, thread)) return true;
         }
         return false;
     }
