@@ -240,3 +240,40 @@ TEST_CASE("mutex and condition side by side in DATA", "[condition][place]") {
     // Something else at that offset.
     CHECK(error_of([&] { condition c(other, {.offset = 0, .vector = 9}); }) == EPROTO);
 }
+
+TEST_CASE("whatever is written into a condition, calls end by their deadline",
+          "[condition][hostile]") {
+    const std::string name = unique_name();
+    door at = test_door();
+    endpoint end = at.create(name, {.data_bytes = 8192, .slots = 4, .source = source()});
+    endpoint bad = at.attach(name);
+    mutex lock(at, unique_name(), {.source = source()});
+    condition changed(end, {.offset = 0, .vector = 8});
+    auto& layout = *reinterpret_cast<condition_layout*>(bad.data().data());
+    std::atomic<bool> stop{false};
+    std::thread vandal([&] {
+        std::uint64_t x = 88172645463325252ULL;
+        while (!stop) {
+            x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+            layout.line.sleeping[x % 4] = x;
+            layout.line.polling[x / 4 % 4] = ~x;
+            layout.line.next = static_cast<std::uint32_t>(x);
+            layout.line.generation[x % 256] = static_cast<std::uint32_t>(x >> 32) % 3;
+            if (x % 16 == 0) layout.notified = x;
+            if (x % 4 == 0) bad.ring(end.slot(), 8, x);
+        }
+    });
+    const std::uint64_t rounds = 1 + scaled(50);
+    for (std::uint64_t i = 0; i < rounds; ++i) {
+        mutex_guard held(lock, soon);
+        changed.wait(held, 2ms);
+        CHECK(held.owns());
+        CHECK_FALSE(changed.wait(
+            held, [] { return false; }, 2ms));
+        CHECK(held.owns());
+        changed.notify_one();
+        changed.notify_all();
+    }
+    stop = true;
+    vandal.join();
+}

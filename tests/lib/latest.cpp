@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -485,6 +486,46 @@ TEST_CASE("a hostile writer makes reads fail, not hang", "[latest][hostile]") {
         CHECK(error_of([&] { const latest_reader<std::uint64_t> wrong(at, name); }) == EPROTO);
         CHECK(in.read().value == 1);
     }
+}
+
+TEST_CASE("a writer does not go on from a number that cannot be", "[latest][hostile]") {
+    door at = test_door();
+    const std::string name = unique_name();
+    std::optional<latest_writer<std::uint64_t>> out(std::in_place, at, name, with_source());
+    out->write(1);
+    endpoint liar = at.attach(name);
+    auto& head = const_cast<latest_header&>(header_of(liar));
+    out.reset();
+    for (const std::uint64_t number : {~std::uint64_t{0}, latest_max_sequence + 1}) {
+        head.latest = number;
+        CHECK(error_of([&] { latest_writer<std::uint64_t> no(at, name, with_source()); }) ==
+              EPROTO);
+    }
+    head.latest = 1;
+    latest_writer<std::uint64_t> next(at, name, with_source());
+    CHECK(next.write(2) == 2);
+}
+
+TEST_CASE("a reader that writes is ended", "[latest][hostile][fork]") {
+    door at = test_door();
+    const std::string name = unique_name();
+    latest_writer<std::uint64_t> out(at, name, with_source());
+    out.write(7);
+    bool in_data = false;
+    SECTION("into the value") { in_data = true; }
+    SECTION("into the writer's slot") {}
+    child bad([&] {
+        ::signal(SIGSEGV, SIG_DFL);  // a sanitizer would report it
+        door own = test_door();
+        const endpoint mine = own.attach(name, {.read_only = true});
+        const std::byte* const place =
+            in_data ? mine.data().data() + latest_copy_offset(8, 1) : mine.memory(0).data();
+        *const_cast<volatile std::byte*>(place) = {};
+        return 0;
+    });
+    CHECK(bad.wait().signaled(SIGSEGV));
+    latest_reader<std::uint64_t> in(at, name);
+    CHECK(in.read().value == 7);
 }
 
 TEST_CASE("whatever a writer writes, its readers fail or go on", "[latest][hostile][threads]") {

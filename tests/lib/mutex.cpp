@@ -483,6 +483,30 @@ TEST_CASE("a waiter that was handed the mutex and lives is not robbed", "[mutex]
     here.lock.unlock();
 }
 
+TEST_CASE("a member that may be handed the mutex once more is not robbed", "[mutex][fork][death]") {
+    ground here;
+    gate attached;
+    gate over;
+    child member([&] {
+        door own = test_door();
+        endpoint end = own.attach(here.name);
+        attached.open();
+        over.wait();
+        return 0;
+    });
+    attached.wait();
+    // It was handed the mutex by this process, has taken it and left the table, all since the
+    // look at the word. The word may come back while it is judged: the same two, once more.
+    here.layout().word = mutex_word(static_cast<std::uint32_t>(member.pid()) | FUTEX_WAITERS,
+                                    mutex_record(here.end.slot(), here.end.info().generation));
+    CHECK(here.lock.try_lock() == lock_result::busy);
+    over.open();
+    CHECK(member.wait().exited());
+    CHECK(here.lock.lock(soon) == lock_result::owner_died);
+    here.lock.make_consistent();
+    here.lock.unlock();
+}
+
 TEST_CASE("an owner that executes another program is a dead one", "[mutex][fork][death]") {
     ground here;
     gate taken;

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Publish and subscribe: what arrives, what is lost and counted, who may hold what.
+#include <fcntl.h>
 #include <poll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -18,6 +21,7 @@
 #include <ipcdoor/publish.hpp>
 #include <ipcdoor/subscribe.hpp>
 
+#include "lib/false_publisher.hpp"
 #include "lib/lib_support.hpp"
 #include "support/catch.hpp"
 #include "support/process.hpp"
@@ -340,6 +344,47 @@ TEST_CASE("publish() that waits is woken although another thread polls", "[publi
     polling.join();
 }
 
+TEST_CASE("a thread that waits for a chunk gets what the others leave", "[publish][threads]") {
+    newspaper news({.queue = 1, .max_held = 4, .max_loans = 2, .chunks = 3});
+    subscriber reader = news.subscribe();
+    std::vector<sample> held;
+    const auto publish_and_take = [&](std::uint64_t i) {
+        news.paper.publish(i);
+        held.push_back(reader.take(soon));
+    };
+    publish_and_take(1);
+    std::optional<loan> other;
+    SECTION("a loan that is dropped") {
+        publish_and_take(2);
+        other.emplace(news.paper.lend());
+    }
+    SECTION("a sample that is taken back from the queue") {
+        news.paper.publish(std::uint64_t{2});
+        other.emplace(news.paper.lend());
+    }
+    const bool publishes = held.size() == 1;
+
+    std::atomic<pid_t> waiting_tid{0};
+    std::atomic<bool> lent{false};
+    std::thread waiting([&] {
+        waiting_tid = static_cast<pid_t>(::syscall(SYS_gettid));
+        static_cast<void>(news.paper.lend());
+        lent = true;
+    });
+    while (waiting_tid == 0) std::this_thread::sleep_for(1ms);
+    wait_thread_asleep(::getpid(), waiting_tid);
+    CHECK_FALSE(lent);
+    if (publishes)
+        news.paper.publish(std::move(*other));
+    else
+        other.reset();
+    const auto limit = std::chrono::steady_clock::now() + soon;
+    while (!lent && std::chrono::steady_clock::now() < limit) std::this_thread::sleep_for(1ms);
+    CHECK(lent);
+    held.clear();  // wakes it in any case
+    waiting.join();
+}
+
 TEST_CASE("a loan that is dropped was never there", "[publish]") {
     newspaper news({.max_loans = 2});
     subscriber reader = news.subscribe();
@@ -457,6 +502,27 @@ TEST_CASE("no more subscribers than are wanted; the next is let in when one leav
     news.paper.publish(std::uint64_t{1});
     third.join();
     CHECK(news.paper.stats().came == 3);
+}
+
+TEST_CASE("an event loop is told when there is a place for who waits in the backlog", "[publish]") {
+    newspaper news({.max_subscribers = 1});
+    std::optional<subscriber> first(news.subscribe());
+    std::atomic<bool> in{false};
+    std::thread second([&] {
+        const subscriber late(news.at, news.name, {}, soon);
+        in = true;
+    });
+    // It connects, and finds the only place taken.
+    std::this_thread::sleep_for(10ms);
+    news.paper.poll();
+    first.reset();
+    while (!in) {
+        pollfd wanted{news.paper.fd(), POLLIN, 0};
+        CHECK((::poll(&wanted, 1, 60'000) == 1 || in));
+        news.paper.poll();
+    }
+    second.join();
+    CHECK(news.paper.stats().came == 2);
 }
 
 TEST_CASE("several threads share one subscriber's samples", "[publish]") {
@@ -637,8 +703,15 @@ TEST_CASE("a forked child's copies harm nobody", "[publish]") {
     subscriber reader = news.subscribe();
     news.paper.publish(pattern(1, 10));
     std::optional<sample> held(reader.take(soon));
+    std::optional<loan> lent(news.paper.lend());
     child copy([&] {
+        EXPECT_CHILD(error_of([&] { static_cast<void>(reader.try_take()); }) == EPERM);
+        EXPECT_CHILD(error_of([&] { static_cast<void>(news.paper.try_lend()); }) == EPERM);
+        EXPECT_CHILD(error_of([&] { news.paper.publish(bytes_view()); }) == EPERM);
+        EXPECT_CHILD(error_of([&] { news.paper.publish(std::move(*lent)); }) == EPERM);
+        EXPECT_CHILD(error_of([&] { news.paper.poll(); }) == EPERM);
         {
+            const loan lent_in_child = std::move(*lent);
             const sample in_child = std::move(*held);
             const subscriber gone = std::move(reader);
             const publisher closed = std::move(news.paper);
@@ -697,6 +770,50 @@ std::optional<false_reader> intruder(newspaper& news) {
 }
 
 }  // namespace
+
+TEST_CASE("a subscriber that writes into a sample is ended, and the others see nothing of it",
+          "[publish][hostile][fork]") {
+    newspaper news;
+    subscriber honest = news.subscribe();
+    gate held;
+    const auto bad_reader = [&](const std::function<void(std::byte*)>& write) {
+        return child([&] {
+            ::signal(SIGSEGV, SIG_DFL);  // a sanitizer would report it
+            door at = test_door();
+            subscriber mine(at, news.name, {}, soon);
+            const sample got = mine.take(soon);
+            held.open();
+            write(const_cast<std::byte*>(got.bytes().data()));
+            return 0;
+        });
+    };
+    bool faults = false;
+    child bad;
+    SECTION("by a store") {
+        faults = true;
+        bad = bad_reader([](std::byte* at) { *static_cast<volatile std::byte*>(at) = {}; });
+    }
+    SECTION("by way of /proc") {
+        bad = bad_reader([](std::byte* at) {
+            const owned_fd memory(::open("/proc/self/mem", O_RDWR | O_CLOEXEC));
+            EXPECT_CHILD(memory);
+            char zero = 0;
+            EXPECT_CHILD(::pwrite(memory.get(), &zero, 1,
+                                  static_cast<off_t>(reinterpret_cast<std::uintptr_t>(at))) < 0);
+        });
+    }
+    while (news.paper.subscribers() < 2) {
+        news.paper.poll();
+        std::this_thread::sleep_for(1ms);
+    }
+    news.paper.publish(pattern(1, 64));
+    const sample got = honest.take(soon);
+    held.wait();
+    CHECK((faults ? bad.wait().signaled(SIGSEGV) : bad.wait().exited()));
+    CHECK(text(got) == pattern(1, 64));
+    news.paper.publish(pattern(2, 64));
+    CHECK(text(honest.take(soon)) == pattern(2, 64));
+}
 
 TEST_CASE("a subscriber that lies is dropped alone", "[publish]") {
     newspaper news({.queue = 4, .max_loans = 1, .chunks = 8});
@@ -761,64 +878,86 @@ TEST_CASE("a subscriber that lies is dropped alone", "[publish]") {
     CHECK(honest.stats().dropped == 0);
 }
 
-namespace {
+TEST_CASE("a subscriber that comes and goes by its flag keeps no more than its share",
+          "[publish][hostile]") {
+    // By default there are chunks for whatever the subscribers do.
+    newspaper news({.queue = 16, .max_held = 4, .max_loans = 1, .max_subscribers = 2});
+    subscriber honest = news.subscribe();
+    auto liar = intruder(news);
+    liar->greet(news);
+    // Its queue would keep what it held when it closed, and not the others' latest.
+    for (std::uint64_t i = 1; i <= 100; ++i) {
+        liar->mine->closed.store(0);
+        std::optional<loan> next = news.paper.try_lend();
+        REQUIRE(next);
+        if (i > 16) liar->mine->closed.store(1);
+        REQUIRE(news.paper.try_publish(std::move(*next)) == i);
+    }
+    for (std::uint64_t i = 85; i <= 100; ++i) CHECK(honest.take(soon).sequence() == i);
+}
 
-// A publisher that writes what it likes into its slot, and its only subscriber.
-struct false_publisher {
-    false_publisher() : name(unique_name()), at(test_door()) {
-        house = at.listen(name, {.slot_bytes = publish_slot_bytes(16), .source = source()});
+TEST_CASE("whatever a subscriber writes, lending never waits and the others get all",
+          "[publish][hostile][threads]") {
+    newspaper news({.queue = 4, .max_held = 2, .max_loans = 1, .max_subscribers = 2});
+    subscriber honest = news.subscribe();
+    auto liar = intruder(news);
+    liar->greet(news);
+    std::atomic<bool> stop{false};
+    std::thread vandal([&] {
+        std::uint64_t x = 88172645463325252ULL;
+        while (!stop) {
+            x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+            liar->mine->holds[x % publish_max_held].store(static_cast<std::uint32_t>(x >> 32) %
+                                                          (news.paper.chunks() + 1));
+            liar->mine->closed.store(x >> 8 & 1);
+            liar->mine->armed.store(x >> 9 & 63);
+            if (x % 8 == 0)
+                static_cast<void>(
+                    ipcdoor_ring(liar->end.get(), 1 - liar->end.slot(), 0, 1 + x / 8 % 8, x));
+        }
+    });
+    const std::uint64_t count = scaled(5'000);
+    for (std::uint64_t i = 1; i <= count; ++i) {
+        std::optional<loan> next = news.paper.try_lend();
+        REQUIRE(next);
+        next->emplace<std::uint64_t>(i);
+        REQUIRE(news.paper.try_publish(std::move(*next)) == i);
+        REQUIRE(honest.take(soon).as<std::uint64_t>() == i);
     }
-    // `lie` changes the header before it is shown.
-    void serve(const std::function<void(publisher_slot&)>& lie) {
-        serving = std::thread([this, lie] {
-            end = house.accept(soon);
-            mine = reinterpret_cast<publisher_slot*>(end.memory().data());
-            const auto* theirs =
-                reinterpret_cast<const subscriber_slot*>(end.memory(1 - end.slot()).data());
-            while (theirs->magic.load() == 0) std::this_thread::sleep_for(1ms);
-            std::uint64_t token = 0;
-            const int fd = pool.fd();
-            while (!giving.give(0, theirs->descriptor_socket.load(),
-                                {end.peer_info(1 - end.slot()).pid}, {&fd, 1}, token)) {
-            }
-            mine->chunk_bytes.store(4096);
-            mine->pool_bytes.store(pool.bytes().size());
-            mine->chunks.store(4);
-            mine->queue_capacity.store(16);
-            mine->max_held.store(4);
-            mine->pool_token.store(token);
-            mine->version_min.store(1);
-            mine->version_max.store(1);
-            lie(*mine);
-            mine->magic.store(publish_magic);
-            end.ring(1 - end.slot(), detail::hello_vector);
-        });
-    }
-    // Puts an entry, honest but for what it says.
-    void put(std::uint32_t chunk, std::uint64_t bytes) {
-        const std::uint64_t tail = mine->tail.load();
-        publish_entry& entry = mine->entries[tail % 16];
-        entry.sequence.store(tail + 1);
-        entry.bytes.store(bytes);
-        entry.chunk.store(chunk);
-        mine->tail.store(tail + 1);
-        end.ring(1 - end.slot(), detail::data_vector);
-    }
-    ~false_publisher() {
-        if (serving.joinable()) serving.join();
-    }
+    stop = true;
+    vandal.join();
+    CHECK(honest.stats().dropped == 0);
+}
 
-    std::string name;
-    door at;
-    listener house;
-    memory pool{{.bytes = 4 * 4096}};
-    detail::descriptor_sender giving;
-    endpoint end;
-    publisher_slot* mine = nullptr;
-    std::thread serving;
-};
-
-}  // namespace
+TEST_CASE("what a subscriber that lies has held wakes who waits for it", "[publish][hostile]") {
+    newspaper news({.queue = 1, .max_held = 4, .max_loans = 2, .chunks = 3});
+    auto liar = intruder(news);
+    liar->greet(news);
+    loan other = news.paper.lend();
+    for (std::uint32_t chunk = 1; chunk <= 3; ++chunk) liar->mine->holds[chunk].store(chunk);
+    std::atomic<pid_t> waiting_tid{0};
+    std::atomic<bool> lent{false};
+    // Those that were free are lent first.
+    std::thread waiting([&] {
+        static_cast<void>(news.paper.publish(news.paper.lend()));
+        static_cast<void>(news.paper.publish(news.paper.lend()));
+        waiting_tid = static_cast<pid_t>(::syscall(SYS_gettid));
+        static_cast<void>(news.paper.lend());
+        lent = true;
+    });
+    while (waiting_tid == 0) std::this_thread::sleep_for(1ms);
+    wait_thread_asleep(::getpid(), waiting_tid);
+    CHECK_FALSE(lent);
+    // Found out by another thread, which does not wait.
+    liar->mine->head.store(1000);
+    news.paper.publish(std::move(other));
+    const auto limit = std::chrono::steady_clock::now() + soon;
+    while (!lent && std::chrono::steady_clock::now() < limit) std::this_thread::sleep_for(1ms);
+    CHECK(lent);
+    CHECK(news.paper.stats().broken == 1);
+    if (!lent) intruder(news);  // ends the wait
+    waiting.join();
+}
 
 TEST_CASE("a publisher whose header is impossible is refused", "[publish]") {
     false_publisher liar;

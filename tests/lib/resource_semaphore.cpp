@@ -202,6 +202,42 @@ TEST_CASE("units that were given to nobody come back", "[resource][hostile]") {
     CHECK(error_of([&] { resource_semaphore s(other, {0, 8}, of_units(6)); }) == EPROTO);
 }
 
+TEST_CASE("whatever is written into units, calls end by their deadline", "[resource][hostile]") {
+    const std::string name = unique_name();
+    door at = test_door();
+    endpoint end = at.create(name, {.data_bytes = 8192, .slots = 4, .source = source()});
+    endpoint bad = at.attach(name);
+    resource_semaphore units(end, {0, 8}, of_units(4));
+    auto& layout = *reinterpret_cast<resource_layout*>(bad.data().data());
+    auto* const words = reinterpret_cast<shared_u64*>(bad.data().data() + sizeof(resource_layout));
+    const std::uint64_t tags[] = {0, owner_tag(end.slot(), end.info().generation),
+                                  owner_tag(bad.slot(), bad.info().generation), owner_tag(2, 1)};
+    std::atomic<bool> stop{false};
+    std::thread vandal([&] {
+        std::uint64_t x = 88172645463325252ULL;
+        while (!stop) {
+            x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+            words[x % 4] = x % 8 == 0 ? x : tags[x / 8 % 4];
+            layout.line.sleeping[x % 4] = x;
+            layout.line.polling[x / 4 % 4] = ~x;
+            layout.line.next = static_cast<std::uint32_t>(x);
+            layout.line.generation[x % 256] = static_cast<std::uint32_t>(x >> 32) % 3;
+            layout.header.parameter[0] = x;
+            if (x % 4 == 0) bad.ring(end.slot(), 8, x);
+        }
+    });
+    const std::uint64_t rounds = 1 + scaled(50);
+    for (std::uint64_t i = 0; i < rounds; ++i) {
+        const int acquired = error_of([&] { units.acquire(2ms); });
+        CHECK((acquired == 0 || acquired == ETIMEDOUT));
+        CHECK(units.value() <= 4);
+        const int released = error_of([&] { units.release(); });
+        CHECK((released == 0 || released == EPERM));
+    }
+    stop = true;
+    vandal.join();
+}
+
 TEST_CASE("placed ones find a death although another object took the news of it",
           "[resource][place][fork][death]") {
     const std::string name = unique_name();

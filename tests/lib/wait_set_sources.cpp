@@ -20,6 +20,7 @@
 #include <vector>
 
 #include <ipcdoor/pipe.hpp>
+#include <ipcdoor/semaphore.hpp>
 #include <ipcdoor/wait_set.hpp>
 
 #include "lib/lib_support.hpp"
@@ -396,6 +397,34 @@ TEST_CASE("a hint is given at first, and while the descriptor is readable", "[wa
     CHECK(set.wait_any(soon) == wait_report{hint, 0});
     CHECK(receive_all() == 2);
     CHECK_FALSE(set.try_any());
+}
+
+TEST_CASE("both kinds of ipcdoor's semaphores are sources", "[wait_set][semaphore]") {
+    const std::string name = unique_name();
+    door at = test_door();
+    semaphore count(at, name + "-count", {.source = source()});
+    resource_semaphore units(at, name + "-units", {.units = 1, .source = source()});
+    door other = test_door();
+    semaphore poster(other, name + "-count", {.source = source()});
+    resource_semaphore holder(other, name + "-units", {.source = source()});
+    holder.acquire();
+    wait_set set;
+    const source_id counted = set.add(on_unit(count));
+    const source_id unit = set.add(on_unit(units));
+    CHECK_FALSE(set.try_any());
+    poster.post();
+    CHECK(set.wait_any(soon) == wait_report{counted, 0});
+    holder.release();
+    CHECK(set.wait_any(soon) == wait_report{unit, 0});
+    CHECK(units.held() == 1);
+    // One alone is not kept.
+    poster.post();
+    CHECK(error_of([&] { set.wait_all(10ms); }) == ETIMEDOUT);
+    CHECK(count.value() == 1);
+    units.release();
+    set.wait_all(soon);
+    CHECK(units.held() == 1);
+    CHECK(count.value() == 0);
 }
 
 TEST_CASE("ordinary descriptors, eventfds and semaphores are sources as well", "[wait_set]") {

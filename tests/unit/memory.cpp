@@ -2,6 +2,7 @@
 // Memory of one writer: nobody else can write it, shrink it, or take its pages away.
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -15,6 +16,19 @@
 #include "support/process.hpp"
 
 using namespace ipcdoor;
+
+namespace {
+
+// What somebody else does while memory is being made.
+void (*while_filled)(int fd) = nullptr;
+
+}  // namespace
+
+// In place of the C library's, for this program.
+extern "C" int fallocate(int fd, int mode, off_t offset, off_t bytes) {
+    if (while_filled != nullptr) while_filled(fd);
+    return static_cast<int>(::syscall(SYS_fallocate, fd, mode, offset, bytes));
+}
 
 namespace {
 
@@ -72,6 +86,20 @@ TEST_CASE("nobody gets to write another's memory", "[memory]") {
     CHECK(errno == EACCES);
 }
 
+TEST_CASE("nobody gets to write another's memory while it is made", "[memory]") {
+    static void* pages;
+    pages = nullptr;
+    while_filled = [](int fd) {
+        const std::string path = "/proc/self/fd/" + std::to_string(fd);
+        const owned_fd again(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+        pages = ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, again.get(), 0);
+    };
+    const memory mine({.bytes = 4096});
+    while_filled = nullptr;
+    CHECK(pages == MAP_FAILED);
+    if (pages != MAP_FAILED) ::munmap(pages, 4096);
+}
+
 TEST_CASE("what could harm its reader is not mapped", "[memory]") {
     const memory mine({.bytes = 4096});
     CHECK(error_of_view(duplicate(mine.fd()), 4096) == 0);
@@ -92,6 +120,16 @@ TEST_CASE("what could harm its reader is not mapped", "[memory]") {
     REQUIRE(::fcntl(empty.get(), F_ADD_SEALS,
                     F_SEAL_SHRINK | F_SEAL_GROW | detail::seal_future_write) == 0);
     CHECK(error_of_view(std::move(empty), 4096) == EPROTO);
+
+    // As many pages as it should have, but behind its end.
+    owned_fd hollow(::memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    REQUIRE(::ftruncate(hollow.get(), 65536) == 0);
+    REQUIRE(::fallocate(hollow.get(), FALLOC_FL_KEEP_SIZE, 65536, 65536) == 0);
+    REQUIRE(::fcntl(hollow.get(), F_ADD_SEALS,
+                    F_SEAL_SHRINK | F_SEAL_GROW | detail::seal_future_write) == 0);
+    CHECK(error_of_view(duplicate(hollow.get()), 65536) == EPROTO);
+    const std::string path = "/proc/self/fd/" + std::to_string(hollow.get());
+    CHECK(error_of_view(owned_fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC)), 65536) == EPROTO);
 
     int ends[2];
     REQUIRE(::pipe(ends) == 0);

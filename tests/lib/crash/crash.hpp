@@ -58,10 +58,6 @@ struct crash_point {
     bool killed = false;  // false: it came to the end of its operation, perhaps after a stop
 };
 
-// From now on at each step of this process, which is not the victim: where somebody else has to
-// stand still amid an operation.
-void call_at_steps(std::function<void(const char*)> what);
-
 template <class World>
 struct crash_case {
     const char* name;
@@ -70,6 +66,20 @@ struct crash_case {
     void (*while_stopped)(World&, const crash_point&) = nullptr;
     bool goes_on = false;
     unsigned at_most = 0;  // steps, of an operation that has no last one
+};
+
+// Calls `each` at every step of this process as long as it lives, in the thread that is there:
+// what others do at the worst moment. One at a time.
+class step_observer {
+public:
+    explicit step_observer(std::function<void(const std::string& label)> each);
+    step_observer(const step_observer&) = delete;
+    step_observer& operator=(const step_observer&) = delete;
+    // No thread may be at a step any more.
+    ~step_observer();
+
+private:
+    std::function<void(const std::string&)> each_;
 };
 
 namespace detail {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <cstdint>
 #include <cstring>
@@ -338,8 +339,8 @@ struct contended_world : heap_world {
                 (void)its.find_or_construct<slow_object>("slow", stand);
                 return 0;
             }
-            call_at_steps([&](const char* label) {
-                if (label == std::string("heap.lock:taken") && !say->stands) stand();
+            const step_observer each([&](const std::string& label) {
+                if (label == "heap.lock:taken" && !say->stands) stand();
             });
             its.deallocate(its.allocate(10));
             return 0;
@@ -416,4 +417,24 @@ TEST_CASE("who waits for an object may die at each step", "[crash][heap]") {
         {"find_or_construct, until its maker is dead", make, check}};
     crash_at_every_step(leaves);
     crash_at_every_step(dies);
+}
+
+TEST_CASE("who was thought dead does not give back a lock that is another one's",
+          "[crash][heap][hostile]") {
+    heap_world world;
+    const endpoint other = world.at.attach(world.name);
+    const auto info = other.info();
+    const std::uint64_t taker = heap_identity(info.slot, info.generation);
+    auto& lock = reinterpret_cast<heap_header*>(world.end.data().data())->lock;
+    {
+        const step_observer each([&](const std::string& label) {
+            if (label == "heap.unlock:begin") lock = taker;
+        });
+        (void)world.mine->allocate(1, 1, soon);
+    }
+    CHECK(lock.load() == taker);
+    CHECK(error_of([&] { (void)world.mine->allocate(1, 1, std::chrono::milliseconds(10)); }) ==
+          ETIMEDOUT);
+    lock = 0;
+    (void)world.mine->check(soon);
 }

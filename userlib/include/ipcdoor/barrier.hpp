@@ -233,10 +233,12 @@ private:
                     finish(seen);
                     return true;
                 }
-                // Each piece of news is looked at by one thread of the process; the first
-                // look finds those who died before this process came.
-                const std::uint64_t news = line_.news() + 1;
-                if (looked_at_.exchange(news) == news || !somebody_died(phase_of(seen)))
+                IPCDOOR_STEP("await:looking");
+                // Each piece of news is looked at by one thread of the process for each phase;
+                // the first look finds those who died before this process came.
+                const std::uint64_t look =
+                    barrier_place(phase_of(seen), static_cast<std::uint32_t>(line_.news() + 1));
+                if (looked_at_.exchange(look) == look || !somebody_died(phase_of(seen)))
                     return false;
                 break_phase(seen);
                 return word() != seen;
@@ -298,7 +300,7 @@ private:
     barrier_layout& shared_;
     shared_u64* const places_;
     const std::uint32_t parties_;
-    std::atomic<std::uint64_t> looked_at_{0};  // news() + 1 of the last look at who lives
+    std::atomic<std::uint64_t> looked_at_{0};  // {phase, news() + 1} of the last look at who lives
     detail::waiting_line line_;
 };
 

@@ -66,6 +66,8 @@ public:
 
     // Unlocks the mutex, waits until it is notified, and locks it again; also before it
     // throws. False: the deadline passed first. Ask held.owner_died() as after locking.
+    // The deadline is the wait's: locking again has none, as with POSIX, so whoever keeps the
+    // mutex keeps this call.
     bool wait(mutex_guard& held, deadline until = {}) {
         object_.check();
         if (!held.owns())

@@ -248,6 +248,11 @@ private:
         }
         // What a predecessor was writing was not said to be the latest, and is written anew.
         sequence_ = head.latest.load(std::memory_order_relaxed);
+        if (sequence_ >= latest_max_sequence) {
+            throw_error(EPROTO,
+                        "latest: the number of the latest value cannot be; the writer before was "
+                        "broken or hostile, and all readers have to leave this name");
+        }
         // Those whom it knew are known no more, until they have been looked at.
         for (shared_u32& each : head.known) each.store(0, std::memory_order_seq_cst);
         IPCDOOR_STEP("latest.begin:forgotten");

@@ -135,16 +135,17 @@ public:
         if (::ftruncate(fd_.get(), static_cast<off_t>(bytes)) != 0)
             detail::throw_memory_error("ftruncate", errno);
         pages_ = map(bytes, reserved);
+        // The mapping above stays writable. Sealed before there are pages, which take time to
+        // make: meanwhile other processes of this user could open the file by way of /proc.
+        if (::fcntl(fd_.get(), F_ADD_SEALS,
+                    detail::seal_future_write | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
+            detail::throw_memory_error("sealing (needs Linux 5.1)", errno);
         place(wanted);
         fill(bytes, reserved);
         if (wanted.lock && ::mlock(pages_.data(), bytes) != 0) {
             detail::throw_memory_error("mlock", errno,
                                        "; raise the limit of locked memory (ulimit -l)");
         }
-        // The mapping above stays writable, and is the only one that ever was.
-        if (::fcntl(fd_.get(), F_ADD_SEALS,
-                    detail::seal_future_write | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
-            detail::throw_memory_error("sealing (needs Linux 5.1)", errno);
     }
 
     std::span<std::byte> bytes() const noexcept { return {pages_.data(), pages_.size()}; }
@@ -251,8 +252,15 @@ private:
         }
         if (!huge && static_cast<std::uint64_t>(where.f_type) != TMPFS_MAGIC)
             detail::throw_error(EPROTO, "memory: the peer's is not shared memory");
+        if (huge) return;
         // A sealed file cannot lose pages; one that never had them costs its reader memory.
-        if (!huge && static_cast<std::uint64_t>(about.st_blocks) * 512 < bytes)
+        // Those behind its end, which count as well, go when it gets the size that it has.
+        if (::ftruncate(fd_.get(), about.st_size) != 0) {
+            if (errno != EINVAL) detail::throw_memory_error("ftruncate", errno);
+            detail::throw_error(EPROTO, "memory: the peer's descriptor is not the writer's own");
+        }
+        if (::fstat(fd_.get(), &about) != 0) detail::throw_memory_error("fstat", errno);
+        if (static_cast<std::uint64_t>(about.st_blocks) * 512 < bytes)
             detail::throw_error(EPROTO, "memory: the peer's has no pages");
     }
 

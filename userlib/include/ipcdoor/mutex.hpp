@@ -497,7 +497,21 @@ private:
             return mutex_record_of(waiting) == mutex_record_of(seen) ||
                    is_dead(mutex_record_of(seen), owner);
         }
-        return is_dead(mutex_record_of(seen), owner);
+        return is_dead(mutex_record_of(seen), owner) && !is_thread_of_member(owner);
+    }
+
+    // Whoever was handed it may have taken it and left the table before the look there, and may
+    // have been handed it by the same owner once more, who may have died since: the word is what
+    // was seen. So it is no dead one's while a living member has a thread of that number; should
+    // that be a stranger to the mutex, exclusion comes before progress.
+    bool is_thread_of_member(std::uint32_t thread) const {
+        if (!exists(thread)) return false;
+        for (std::uint32_t slot = 0; slot < object_.slots(); ++slot) {
+            if (object_.state_of(slot).state != IPCDOOR_SLOT_ALIVE) continue;
+            const pid_t process = process_of(slot);
+            if (process <= 0 || is_thread_of(process, thread)) return true;
+        }
+        return false;
     }
 
     // Whether this is no living thread of the attachment.

@@ -29,6 +29,7 @@
 // long calls poll() when fd() is readable: a newcomer waits until then.
 //
 // Threads. Any number may use a publisher at once. A loan belongs to one thread at a time.
+// A fork()ed child may only destroy its copies: EPERM.
 #ifndef IPCDOOR_PUBLISH_HPP
 #define IPCDOOR_PUBLISH_HPP
 
@@ -136,6 +137,7 @@ public:
 
     // A chunk, or chunk_pool::none at the deadline.
     std::uint32_t lend(std::uint64_t deadline_ns) {
+        check_owner();
         std::unique_lock lock(mutex_);
         const hand_on next_one{changed_};
         if (loans_ >= options_.max_loans) {
@@ -171,6 +173,7 @@ public:
 
     // The sample's number, or 0 at the deadline, with nothing done.
     std::uint64_t publish(std::uint32_t chunk, std::uint64_t bytes, std::uint64_t deadline_ns) {
+        check_owner();
         std::unique_lock lock(mutex_);
         const hand_on next_one{changed_};
         const std::uint64_t now = ipcdoor_now_ns();
@@ -181,16 +184,21 @@ public:
         if (options_.slow == slow_subscriber::block &&
             !wait_for(lock, deadline_ns, [this] { return all_have_room(); }))
             return 0;
-        const published_sample sample{++stats_.published, bytes, now, chunk};
+        const published_sample sample{stats_.published + 1, bytes, now, chunk};
+        remember(sample);
+        // From here on nothing is thrown: the chunk is the subscribers', and no loan any more.
+        ++stats_.published;
         IPCDOOR_STEP("publish:begin");
         for_each_ready([&](publish_session& to) { put(to, sample, true); });
-        remember(sample);
         pool_.publish(chunk);
         --loans_;
+        // It may have taken the place of another chunk.
+        wake_waiting();
         return sample.sequence;
     }
 
     void poll() {
+        check_owner();
         const std::lock_guard lock(mutex_);
         look();
     }
@@ -228,6 +236,13 @@ private:
     static constexpr session_tag listener_tag = 0;
     static constexpr session_tag kick_tag = 1;
     static constexpr std::uint64_t look_every_ns = 1'000'000;
+
+    void check_owner() const {
+        if (is_copy()) {
+            throw_error(EPERM,
+                        "publish: the publisher is the parent process's; make one in this one");
+        }
+    }
 
     [[noreturn]] static void throw_system(const char* what, int error_number) {
         throw_error(error_number,
@@ -284,7 +299,9 @@ private:
             try {
                 operation(session->second);
             } catch (const error& wrong) {
-                drop(session, wrong);
+                drop(session, wrong.error_number());
+            } catch (const std::bad_alloc&) {  // for an error's words
+                drop(session, ENOMEM);
             }
         }
     }
@@ -305,8 +322,8 @@ private:
 
     void remember(const published_sample& sample) {
         if (options_.history == 0) return;
-        if (history_.size() == options_.history) history_.pop_front();
         history_.push_back(sample);
+        if (history_.size() > options_.history) history_.pop_front();
     }
 
     bool all_have_room() {
@@ -375,7 +392,7 @@ private:
     }
     // Something that others may wait for has changed, and the descriptors may not tell: of
     // the one that waits for them, too.
-    void wake_waiting() {
+    void wake_waiting() noexcept {
         changed_.notify_all();
         if (leading_) ::eventfd_write(kick_.get(), 1);
     }
@@ -391,7 +408,9 @@ private:
 
     void look() {
         std::array<epoll_event, 64> events;
-        int ready = ::epoll_wait(epoll_.get(), events.data(), events.size(), 0);
+        // The events are the leader's, where there is one: they wake it, unless they are gone
+        // when it looks.
+        int ready = leading_ ? 0 : ::epoll_wait(epoll_.get(), events.data(), events.size(), 0);
         if (ready < 0) ready = 0;  // a signal: the next look will do
         bool taken = false;
         bool newcomers = retry_ns_ != 0 && deadline::at_ns(retry_ns_).is_past();
@@ -407,7 +426,7 @@ private:
             try {
                 session->second.take_events();
             } catch (const error& wrong) {
-                drop(session, wrong);
+                drop(session, wrong.error_number());
             }
         }
         if (taken) wake_waiting();
@@ -463,22 +482,30 @@ private:
                 for (const published_sample& old : history_) put(to, old, false);
                 to.tell_greeted();
             } catch (const error& wrong) {
-                drop(session, wrong);
+                drop(session, wrong.error_number());
             }
         }
     }
 
-    void drop(std::map<session_tag, publish_session>::iterator session, const error& why) {
+    void drop(std::map<session_tag, publish_session>::iterator session, int why) {
         if (session->second.ready())
             ++stats_.gone;
         else
             --greeting_;
-        // What fails because it is dead is no fault of its own.
-        if (!why.is_peer_death() && !session->second.is_dead()) ++stats_.broken;
+        if (why == EPROTO || why == EPROTONOSUPPORT) ++stats_.broken;
         sessions_.erase(session);
         // What it held may be what somebody waits for, and there is a place for another.
         wake_waiting();
-        if (full_) retry_ns_ = 1;
+        if (full_) listen_again();
+    }
+    void listen_again() noexcept {
+        epoll_event wanted{};
+        wanted.events = EPOLLIN;
+        wanted.data.u64 = listener_tag;
+        if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, listener_.fd(), &wanted) == 0)
+            full_ = false;
+        else
+            retry_ns_ = 1;  // at the next look
     }
 
     const fork_mark maker_;

@@ -18,7 +18,8 @@
 // name is subscribed to anew.
 //
 // Threads. Any number may take samples from one subscriber; each sample goes to one of them.
-// Samples may be dropped by any thread, also after the subscriber.
+// Samples may be dropped by any thread, also after the subscriber. A fork()ed child may only
+// destroy its copies: EPERM.
 #ifndef IPCDOOR_SUBSCRIBE_HPP
 #define IPCDOOR_SUBSCRIBE_HPP
 
@@ -116,9 +117,13 @@ public:
 
     // False: there is none at the deadline. Throws EPIPE where there never will be one.
     bool take(taken_sample& into, std::uint64_t deadline_ns) {
+        if (is_copy()) {
+            throw_error(EPERM,
+                        "publish: the subscriber is the parent process's; subscribe in this one");
+        }
         std::unique_lock lock(mutex_);
         const hand_on next_one{changed_};
-        for (;;) {
+        for (unsigned in_vain = 0;;) {
             if (take_one(into)) return true;
             if (dead_) {
                 throw_error(EPIPE,
@@ -139,8 +144,11 @@ public:
             if (theirs_->tail.load(std::memory_order_seq_cst) != head_) {
                 mine_->armed.store(0, std::memory_order_relaxed);
                 IPCDOOR_STEP("take:disarmed");
+                // A publisher that takes everything back at once would go on for ever.
+                if (++in_vain == most_retries) violated("its tail");
                 continue;
             }
+            in_vain = 0;
             leading_ = true;
             if (!past) ++stats_.waits;
             lock.unlock();
@@ -263,7 +271,7 @@ private:
                 if (floor > theirs_->tail.load(std::memory_order_acquire)) violated("its floor");
                 stats_.dropped += floor - head_;
                 head_ = floor;
-                mine_->head.store(head_, std::memory_order_release);
+                mine_->head.exchange(head_, std::memory_order_seq_cst);
                 IPCDOOR_STEP("take:floor");
                 tell_room();
                 continue;
@@ -292,7 +300,7 @@ private:
                 violated("an entry");
             }
             used_[hold / 64].fetch_or(std::uint64_t{1} << hold % 64, std::memory_order_relaxed);
-            mine_->head.store(++head_, std::memory_order_release);
+            mine_->head.exchange(++head_, std::memory_order_seq_cst);
             IPCDOOR_STEP("take:head");
             tell_room();
             ++stats_.taken;

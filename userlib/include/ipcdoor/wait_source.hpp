@@ -90,12 +90,25 @@ concept waitable = requires(Source& source) {
     { source.try_take() } -> std::convertible_to<bool>;
 };
 
-// A counting semaphore, whoever wrote it.
+namespace detail {
+
 template <class Semaphore>
-concept semaphore_like = requires(Semaphore& semaphore) {
+concept releases = requires(Semaphore& semaphore) {
+    semaphore.release();
+};
+template <class Semaphore>
+concept posts = requires(Semaphore& semaphore) {
+    semaphore.post();
+};
+
+}  // namespace detail
+
+// A counting semaphore, whoever wrote it; it gets a unit by release() or post().
+template <class Semaphore>
+concept semaphore_like = (detail::releases<Semaphore> ||
+                          detail::posts<Semaphore>)&&requires(Semaphore& semaphore) {
     { semaphore.fd() } -> std::convertible_to<int>;
     { semaphore.try_acquire() } -> std::convertible_to<bool>;
-    semaphore.release();
 };
 
 namespace detail {
@@ -193,7 +206,12 @@ public:
     explicit on_unit(Semaphore& of) : of_(&of) {}
     int fd() const { return of_->fd(); }
     bool try_take() { return of_->try_acquire(); }
-    void give_back() { of_->release(); }
+    void give_back() {
+        if constexpr (detail::releases<Semaphore>)
+            of_->release();
+        else
+            of_->post();
+    }
 
 private:
     Semaphore* of_;

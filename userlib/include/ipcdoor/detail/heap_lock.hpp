@@ -61,7 +61,9 @@ public:
 
     void release() noexcept {
         IPCDOOR_STEP("heap.unlock:begin");
-        head_.lock.store(0);
+        // Another one's now, where this process was thought dead.
+        std::uint64_t mine = me_;
+        static_cast<void>(head_.lock.compare_exchange_strong(mine, 0));
         IPCDOOR_STEP("heap.unlock:done");
         wake_others(false);
         turn_.give();

@@ -246,6 +246,7 @@ private:
             if (rc != -ETIMEDOUT) throw_if(rc);
             if (rc == -ETIMEDOUT || (event.fired & lifecycle_vector) != 0) {
                 note_news();
+                IPCDOOR_STEP("wait:news");
                 // The others may have to look, too.
                 const std::lock_guard told(mutex_);
                 changed_.notify_all();
