@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <filesystem>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -107,6 +109,32 @@ TEST_CASE("A slot that is taken again has a new generation and new memory",
     REQUIRE(news);
     CHECK(news->fired == vectors(5));
     CHECK(news->count == 1);
+}
+
+TEST_CASE("A slot's new occupant is known before the old one's connection is closed",
+          "[soft][segment][death]") {
+    const soft_room room;
+    ipcdoor::door door = room.door();
+    ipcdoor::endpoint creator = door.create("early");
+    const ipcdoor::endpoint first = door.attach("early");
+    CHECK(creator.slot_state(1).state == IPCDOOR_SLOT_ALIVE);
+    // As whoever finds a dying member's socket closed does, while the kernel is still at
+    // closing the others.
+    const std::filesystem::path files =
+        room.path() + "/" + std::to_string(::geteuid()) + "/early.seg";
+    CHECK(std::filesystem::remove(files / "slot.1.1.sock"));
+    CHECK(std::filesystem::remove(files / "slot.1.1"));
+
+    ipcdoor::endpoint second = door.attach("early");
+    REQUIRE(second.slot() == 1);
+    CHECK(second.info().generation == 3);
+    CHECK(creator.slot_state(1).state == IPCDOOR_SLOT_ALIVE);
+    CHECK(creator.slot_state(1).generation == 3);
+    CHECK(second.slot_state(0).state == IPCDOOR_SLOT_ALIVE);
+    creator.ring(1, 5);
+    CHECK(second.wait(vectors(5), 0s));
+    second.ring(0, 6);
+    CHECK(creator.wait(vectors(6), 0s));
 }
 
 TEST_CASE("A killed peer wakes those who wait for it", "[soft][segment][death]") {

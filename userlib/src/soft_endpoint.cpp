@@ -150,7 +150,7 @@ std::shared_ptr<link> endpoint::find(std::uint32_t slot) {
     const bool lived = links_[slot] && links_[slot]->alive;
     if (lived) bury_if_gone(links_[slot]);
     const bool died = lived && !links_[slot]->alive;
-    const bool came = (!links_[slot] || !links_[slot]->alive) && admit_newcomers();
+    const bool came = admit_newcomers();
     if (died || came) settle();
     return links_[slot];
 }

@@ -263,6 +263,8 @@ member::member(plan made, membership where)
 
 member::~member() {
     if (!owner.is_mine()) return;
+    // Before its place can be another one's.
+    own_control().closed.store(1, std::memory_order_seq_cst);
     sys::socket_shutdown(membership_.listening.get());
     try {
         leave();
@@ -326,6 +328,16 @@ bool member::admit_newcomers() noexcept {
     return any;
 }
 
+// Whether the occupant's file is still there. Who finds a member dead, by a socket that
+// nobody listens at, removes it before it takes the slot, and others may hear of the new
+// member before they see the old one's connection close. Only the file's user can, and the
+// segment's.
+bool member::is_entered(const seat& where) const {
+    struct stat about {};
+    const occupant who{where.slot, where.generation};
+    return sys::status_at(membership_.segment.get(), who.slot_file().c_str(), about) == 0;
+}
+
 // True if a peer came of it. Leaves `socket` open while it has said nothing.
 bool member::admit(owned_fd& socket) {
     introduction newcomer{};
@@ -351,7 +363,8 @@ void member::take_up(const introduction& newcomer, int file, owned_fd socket) {
     std::shared_ptr<link>& place = link_at(newcomer.slot);
     if (place) {
         bury_if_gone(place);
-        if (place->alive) throw failure(EPROTO, "slot %u is taken", newcomer.slot);
+        if (place->alive && is_entered(place->where))
+            throw failure(EPROTO, "slot %u is taken", newcomer.slot);
     }
     sys::credentials peer;
     const int rc = sys::socket_credentials(socket.get(), peer);

@@ -59,6 +59,7 @@ protected:
 private:
     bool admit(owned_fd& socket);
     void take_up(const introduction& newcomer, int file, owned_fd socket);
+    bool is_entered(const seat& where) const;
     void leave();
 
     membership membership_;
