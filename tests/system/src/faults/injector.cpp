@@ -23,6 +23,17 @@ void set(const std::string& path, const std::string& value) {
         throw std::runtime_error(debugfs + path + ": cannot be set to " + value);
 }
 
+// Linux (6.1) does not look whether it got the files of an interrupt in /proc, and warns
+// when it removes one that is not there. So these, and nothing else, always have memory;
+// which caches may fail is said at boot.
+void spare_proc() {
+    int may_fail = 0;
+    std::ifstream("/sys/kernel/slab/kmalloc-64/failslab") >> may_fail;
+    if (may_fail != 1)
+        throw std::runtime_error("no cache may fail: boot with slub_debug=A;-,proc_dir_entry");
+    set("failslab/cache-filter", "Y");
+}
+
 }  // namespace
 
 std::string injection_lacks() {
@@ -47,6 +58,7 @@ void configure_injection() {
     set("fail_page_alloc/ignore-gfp-wait", "N");
     set("fail_page_alloc/ignore-gfp-highmem", "N");
     set("fail_page_alloc/min-order", "0");
+    spare_proc();
 }
 
 injector::injector() : file_(::open(fail_nth_path, O_RDWR | O_CLOEXEC)) {

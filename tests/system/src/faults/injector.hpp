@@ -16,7 +16,7 @@ namespace ipcdoor::test {
 std::string injection_lacks();
 
 // For the whole guest, by root: allocations that may wait fail too, single pages
-// too, and nothing is written to the console for it.
+// too, files of /proc do not, and nothing is written to the console for it.
 // Throws std::runtime_error.
 void configure_injection();
 
