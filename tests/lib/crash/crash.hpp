@@ -32,8 +32,8 @@
 // that has no n-th step and sleeps all the same gets its `while_stopped` there.
 //
 // A World may have at_step(const char* label), which is called in the victim at each of its steps,
-// before it may be stopped there: what other processes have to do at that very moment is
-// asked for there.
+// before it may be stopped there, and not after that: what other processes have to do at that
+// very moment is asked for there.
 //
 // A run without a choice of test cases fails if a label that is compiled into the program has
 // stopped no victim. It ends with the number of deaths; each case says its own.

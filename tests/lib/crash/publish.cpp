@@ -25,6 +25,7 @@
 #include <ipcdoor/subscribe.hpp>
 
 #include "lib/crash/crash.hpp"
+#include "lib/crash/partners.hpp"
 #include "lib/lib_support.hpp"
 #include "support/catch.hpp"
 #include "support/process.hpp"
@@ -107,52 +108,6 @@ struct news {
     std::atomic<bool> over{false};            // nothing is to be done for the victim any more
     std::atomic<std::uint64_t> published{0};  // by the victim, at least
     std::atomic<std::uint64_t> asked{0};      // of the survivor, by the victim
-};
-
-// Not for ever: a partner may have failed.
-template <class Condition>
-void spin_until(Condition condition) {
-    const std::uint64_t limit = now_ns() + 60'000'000'000;
-    while (!condition()) {
-        if (now_ns() >= limit) throw std::runtime_error("the partner did not do its part");
-        std::this_thread::sleep_for(200us);
-    }
-}
-
-// A thread of the survivor, which ends the program with what it throws.
-class helper {
-public:
-    helper() = default;
-    explicit helper(std::function<void()> work)
-        : thread_([this, run = std::move(work)] {
-              tid_ = static_cast<int>(::gettid());
-              try {
-                  run();
-              } catch (const std::exception& wrong) {
-                  check_in_thread(false, wrong.what());
-              }
-              done_ = true;
-          }) {
-        // A child that is forked while a thread begins may find locks of the sanitizers taken
-        // for ever.
-        while (tid_ == 0) std::this_thread::yield();
-    }
-    ~helper() { join(); }
-    void join() {
-        if (thread_.joinable()) thread_.join();
-    }
-    void await_asleep_or_done() const {
-        try {
-            wait_thread_asleep(::getpid(), tid_);
-        } catch (const std::runtime_error&) {
-            while (!done_) std::this_thread::yield();  // it has ended meanwhile
-        }
-    }
-
-private:
-    std::atomic<int> tid_{0};
-    std::atomic<bool> done_{false};
-    std::thread thread_;  // the last, since it uses the others
 };
 
 // All that are not history can be lent at once.

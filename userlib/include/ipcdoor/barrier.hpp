@@ -84,6 +84,7 @@ public:
         if (!object_.is_mine()) return;
         std::uint32_t own = object_.generation();
         shared_.member[object_.slot()].compare_exchange_strong(own, 0);
+        IPCDOOR_STEP("close:left");
     }
 
     // Returns when all parties of this phase have arrived; true to one of them, as
@@ -176,7 +177,10 @@ private:
         return static_cast<std::uint32_t>(found);
     }
 
-    void join() noexcept { shared_.member[object_.slot()].store(object_.generation()); }
+    void join() noexcept {
+        shared_.member[object_.slot()].store(object_.generation());
+        IPCDOOR_STEP("open:joined");
+    }
 
     [[noreturn]] static void broken() {
         detail::throw_error(EPIPE,
@@ -291,8 +295,9 @@ private:
     void forget_the_dead() {
         for (std::uint32_t slot = 0; slot < object_.slots(); ++slot) {
             std::uint32_t generation = shared_.member[slot].load(std::memory_order_seq_cst);
-            if (generation != 0 && is_dead(slot, mutex_record(slot, generation)))
-                shared_.member[slot].compare_exchange_strong(generation, 0);
+            if (generation == 0 || !is_dead(slot, mutex_record(slot, generation))) continue;
+            shared_.member[slot].compare_exchange_strong(generation, 0);
+            IPCDOOR_STEP("reset:forgotten");
         }
     }
 

@@ -135,6 +135,7 @@ public:
         if (!object_.is_mine() || !held_by_this_thread()) return;
         std::uint32_t consistent = mutex_consistent;
         shared_.state.compare_exchange_strong(consistent, mutex_inconsistent);
+        IPCDOOR_STEP("close:inconsistent");
         try {
             leave(this_thread());
         } catch (const error&) {
@@ -172,6 +173,7 @@ public:
         std::uint32_t state = mutex_inconsistent;
         if (!shared_.state.compare_exchange_strong(state, mutex_consistent))
             detail::throw_error(EINVAL, "mutex: it is not inconsistent: no owner has died");
+        IPCDOOR_STEP("lock:consistent");
     }
 
     void unlock() {
@@ -272,8 +274,10 @@ private:
     void leave(std::uint32_t me) {
         holder_.store(0, std::memory_order_relaxed);
         std::uint64_t seen = mutex_word(me, record_);
-        if (shared_.word.compare_exchange_strong(seen, 0)) [[likely]]
+        if (shared_.word.compare_exchange_strong(seen, 0)) [[likely]] {
+            IPCDOOR_STEP("unlock:left");
             return;
+        }
         for (;;) {
             if ((mutex_futex_of(seen) & FUTEX_TID_MASK) != me) {
                 detail::throw_error(EPROTO,
@@ -284,7 +288,10 @@ private:
             shared_.word.fetch_add(0);
             IPCDOOR_STEP("unlock:published");
             const int why = futex(FUTEX_UNLOCK_PI, nullptr);
-            if (why == 0) return;
+            if (why == 0) {
+                IPCDOOR_STEP("unlock:handed");
+                return;
+            }
             seen = shared_.word.load(std::memory_order_acquire);
             if (why == EAGAIN || why == EINTR) continue;
             // EINVAL: those who wait there do so for a thread whose number was this one's, or
@@ -363,6 +370,7 @@ private:
             if (owner == 0) {
                 if (shared_.word.compare_exchange_strong(
                         seen, mutex_word(me | (futex_word & FUTEX_WAITERS), record_))) {
+                    IPCDOOR_STEP("lock:found");
                     died = (futex_word & FUTEX_OWNER_DIED) != 0;
                     return true;
                 }

@@ -72,6 +72,7 @@ public:
                 created = try_create(at, name, options, bytes);
             if (!own_) continue;  // it came or went meanwhile
             look_at(own_.get());
+            IPCDOOR_STEP("open:attached");
             make_ready(0, options.how, created, bytes, fill);
             return;
         }

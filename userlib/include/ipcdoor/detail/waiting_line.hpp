@@ -62,7 +62,9 @@ public:
     ~waiting_line() {
         if (!object_.is_mine()) return;
         shared_.sleeping[own_word_].fetch_and(~own_bit_);
+        IPCDOOR_STEP("close:sleeping");
         shared_.polling[own_word_].fetch_and(~own_bit_);
+        IPCDOOR_STEP("close:polling");
     }
 
     // ---- for those who change something ----
@@ -91,6 +93,7 @@ public:
     bool ring(std::uint32_t slot) noexcept {
         const std::uint32_t generation = shared_.generation[slot].load(std::memory_order_relaxed);
         const int rc = ipcdoor_ring(object_.end(), slot, generation, object_.vector(), 0);
+        IPCDOOR_STEP("wake:rung");
         // Whatever else fails (a signal that is bound to it) the ring was counted.
         return rc != -EPIPE && rc != -ENOTCONN && rc != -ESTALE && rc != -EINVAL;
     }
@@ -110,7 +113,6 @@ public:
                                   static_cast<std::uint32_t>(std::countr_zero(left));
                 if (slot >= object_.slots()) break;
                 static_cast<void>(ring(slot));
-                IPCDOOR_STEP("wake_all:rung");
             }
         }
     }
@@ -203,6 +205,7 @@ private:
         shared_.generation[object_.slot()].store(object_.generation());
         IPCDOOR_STEP("wait:generation");
         set[own_word_].fetch_or(own_bit_);
+        IPCDOOR_STEP("wait:armed");
     }
 
     void note_news() noexcept { news_.fetch_add(1, std::memory_order_relaxed); }
@@ -230,7 +233,6 @@ private:
         lock.unlock();
         const leadership led{*this, lock};
         arm(shared_.sleeping);
-        IPCDOOR_STEP("wait:armed");
         if (!prepared) {
             prepared = true;
             before();
@@ -252,7 +254,6 @@ private:
                 changed_.notify_all();
             }
             arm(shared_.sleeping);
-            IPCDOOR_STEP("wait:armed again");
         }
     }
 
