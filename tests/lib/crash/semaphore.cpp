@@ -146,6 +146,29 @@ struct visited_world : count_world {
     }
 };
 
+// A unit comes when the victim has looked, and before it asks to be woken.
+struct early_world : count_world {
+    early_world() {
+        add_answer([this] {
+            post();
+            say->asked = 2;
+        });
+    }
+    void at_step(const char* label) {
+        if (std::string_view(label) != "wait:generation") return;
+        say->asked = 1;
+        spin_until([this] { return say->asked == 2; });
+    }
+    // Another one comes for the next unit; its slot is behind that of the victim, which is
+    // rung first.
+    void come_and_post() {
+        late.emplace(at, name, only_open<semaphore_options>());
+        start_acquiring(*late);
+        post();
+    }
+    std::optional<semaphore> late;
+};
+
 struct count_kind {
     using object = semaphore;
     static semaphore_options options(bool of_victim) {
@@ -246,9 +269,19 @@ TEST_CASE("who is posted to at any step of falling asleep wakes", "[crash][semap
     };
     const auto post = [](auto& world, const crash_point&) { world.post(); };
     const crash_case<count_world> cases[] = {{"acquire, posted to", acquire, check, post, true}};
+    const crash_case<early_world> early[] = {
+        {"acquire, rung for another one's unit",
+         [](early_world& world) {
+             world.victims->acquire(forever);
+             world.say->victims = 1;
+             // Its death would wake, too.
+             spin_until([&] { return world.say->done == 1; });
+         },
+         check, [](early_world& world, const crash_point&) { world.come_and_post(); }, true}};
     const crash_case<visited_world> visited[] = {
         {"acquire, visited and posted to", acquire, check, post, true, 20}};
     crash_at_every_step(cases);
+    crash_at_every_step(early);
     crash_at_every_step(visited);
 }
 
@@ -329,6 +362,35 @@ struct given_world : taken_world {
     given_world() {
         add_answer([this] { here.release(); });
     }
+};
+// One comes back when the victim has looked, and before it asks to be woken.
+struct early_units_world : taken_world {
+    early_units_world() {
+        add_answer([this] {
+            here.release();
+            say->asked = 2;
+        });
+    }
+    void at_step(const char* label) {
+        if (std::string_view(label) != "wait:generation") return;
+        say->asked = 1;
+        spin_until([this] { return say->asked == 2; });
+    }
+    // As early_world's.
+    void come_and_release() {
+        late.emplace(at, name, only_open<resource_semaphore_options>());
+        start([this] {
+            late->acquire(forever);
+            ++say->done;
+        });
+        here.release();
+    }
+    void check_goes_on() {
+        join_all();
+        release_all(*late);
+        taken_world::check_goes_on();
+    }
+    std::optional<resource_semaphore> late;
 };
 // Somebody who is dead has all of them.
 struct left_world : units_world {
@@ -436,5 +498,14 @@ TEST_CASE("who is given a unit at any step of falling asleep wakes",
     const crash_case<taken_world> cases[] = {
         {"acquire, released to", [](taken_world& world) { world.victims->acquire(forever); }, check,
          [](taken_world& world, const crash_point&) { world.here.release(); }, true}};
+    const crash_case<early_units_world> early[] = {
+        {"acquire, rung for another one's release",
+         [](early_units_world& world) {
+             world.victims->acquire(forever);
+             spin_until([&] { return world.say->done == 1; });
+         },
+         check, [](early_units_world& world, const crash_point&) { world.come_and_release(); },
+         true}};
     crash_at_every_step(cases);
+    crash_at_every_step(early);
 }
