@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
@@ -26,6 +27,10 @@
 
 #include "support/catch.hpp"
 #include "support/process.hpp"
+
+// The labels that are compiled into the program; the linker has these names for the section.
+extern "C" const char __start_ipcdoor_steps[];  // NOLINT(bugprone-reserved-identifier)
+extern "C" const char __stop_ipcdoor_steps[];   // NOLINT(bugprone-reserved-identifier)
 
 namespace {
 
@@ -47,6 +52,19 @@ struct {
 // Of the enter() of self.cpp, and of what a publisher may come to without a newcomer's death.
 constexpr const char* never_counted[] = {"two_words:enter", "greet:done"};
 
+// The labels that the victim comes by, which its parent reads; and the one at which it is to
+// stand still, null: the n-th step, whichever that is.
+constexpr std::size_t most_labels = 512;
+std::atomic<const char*>* passed = nullptr;
+const char* wanted_label = nullptr;
+
+void note_passed(const char* name) noexcept {
+    for (std::size_t i = 0; i < most_labels; ++i) {
+        const char* there = nullptr;
+        if (passed[i].compare_exchange_strong(there, name) || std::strcmp(there, name) == 0) return;
+    }
+}
+
 // Until it is killed or given leave.
 void stand_still(const char* name) noexcept {
     const std::size_t bytes = std::strlen(name) + 1;
@@ -61,12 +79,15 @@ void ipcdoor::detail::step(const char* name) noexcept {
     if (auto* const each = observer.load()) (*each)(name);
     if (steps_left.load(std::memory_order_relaxed) == 0) return;
     if (at_step) at_step(name);
-    if (steps_left.fetch_sub(1, std::memory_order_relaxed) == 1) stand_still(name);
+    note_passed(name);
+    const bool is_wanted = wanted_label != nullptr && std::strcmp(name, wanted_label) == 0;
+    if (is_wanted) {
+        // Once.
+        if (steps_left.exchange(0, std::memory_order_relaxed) != 0) stand_still(name);
+    } else if (steps_left.fetch_sub(1, std::memory_order_relaxed) == 1) {
+        stand_still(name);
+    }
 }
-
-// The labels that are compiled into the program; the linker has these names for the section.
-extern "C" const char __start_ipcdoor_steps[];  // NOLINT(bugprone-reserved-identifier)
-extern "C" const char __stop_ipcdoor_steps[];   // NOLINT(bugprone-reserved-identifier)
 
 namespace ipcdoor::test {
 
@@ -150,65 +171,90 @@ private:
 
 }  // namespace
 
+namespace {
+
+// Runs the operation once in a victim, which is stopped at its step of this number, or at the
+// label if there is one. The label at which it stood, "" if it came to its end.
+std::string crash_once(const char* name, const crash_run& run, unsigned number, const char* label) {
+    pipe_ends pipe;
+    pipe_ends leave_pipe;
+    child victim([&] {
+        pipe.out.reset();
+        news = pipe.in.get();
+        leave_pipe.in.reset();
+        leave = leave_pipe.out.get();
+        run.enter();
+        if (::write(news, "", 1) != 1) return 97;
+        at_step = run.at_step;
+        wanted_label = label;
+        steps_left = label != nullptr ? ~0U : number;
+        run.operate();
+        steps_left = 0;
+        return 0;
+    });
+    pipe.in.reset();
+    victim_news told(pipe.out.get());
+    crash_point at{number, {}, false};
+    bool is_told = false;
+    if (told.next()) {
+        // One that waits for something, and has no more steps, is told there.
+        const auto tell = [&] {
+            run.while_stopped(at);
+            is_told = true;
+        };
+        at.label =
+            told.next(run.goes_on ? std::function<void()>(tell) : std::function<void()>(), &victim)
+                .value_or("");
+    }
+    const bool stopped = !at.label.empty();
+    at.killed = stopped && !run.goes_on;
+    INFO("case \"" << name << "\", "
+                   << (at.killed ? "killed at"
+                       : stopped ? "stopped at"
+                                 : "not stopped, since it has no")
+                   << " step " << number << (stopped ? ", " : "") << at.label);
+    if (stopped && run.while_stopped && !is_told) run.while_stopped(at);
+    if (at.killed) {
+        victim.kill(SIGKILL);
+        REQUIRE(victim.wait().signaled(SIGKILL));
+    } else {
+        if (stopped) REQUIRE(::write(leave_pipe.in.get(), "", 1) == 1);
+        REQUIRE(victim.wait().exited());
+    }
+    run.check(at);
+    if (stopped) {
+        ++(at.killed ? all.deaths : all.stops);
+        all.labels.insert(at.label);
+    }
+    return at.label;
+}
+
+}  // namespace
+
 std::vector<std::string> crash_at_every_step(const char* name,
                                              const std::function<crash_run()>& make) {
+    const shared<std::array<std::atomic<const char*>, most_labels>> came_by;
+    passed = came_by->data();
     std::vector<std::string> labels;
     for (unsigned number = 1;; ++number) {
         const crash_run run = make();
-        pipe_ends pipe;
-        pipe_ends leave_pipe;
-        child victim([&] {
-            pipe.out.reset();
-            news = pipe.in.get();
-            leave_pipe.in.reset();
-            leave = leave_pipe.out.get();
-            run.enter();
-            if (::write(news, "", 1) != 1) return 97;
-            at_step = run.at_step;
-            steps_left = number;
-            run.operate();
-            steps_left = 0;
-            return 0;
-        });
-        pipe.in.reset();
-        victim_news told(pipe.out.get());
-        crash_point at{number, {}, false};
-        bool is_told = false;
-        if (told.next()) {
-            // One that waits for something, and has no more steps, is told there.
-            const auto tell = [&] {
-                run.while_stopped(at);
-                is_told = true;
-            };
-            const auto label = told.next(
-                run.goes_on ? std::function<void()>(tell) : std::function<void()>(), &victim);
-            at.label = label.value_or("");
-        }
-        const bool stopped = !at.label.empty();
-        at.killed = stopped && !run.goes_on;
-        INFO("case \"" << name << "\", "
-                       << (at.killed ? "killed at"
-                           : stopped ? "stopped at"
-                                     : "not stopped, since it has no")
-                       << " step " << number << (stopped ? ", " : "") << at.label);
-        if (stopped && run.while_stopped && !is_told) run.while_stopped(at);
-        if (at.killed) {
-            victim.kill(SIGKILL);
-            REQUIRE(victim.wait().signaled(SIGKILL));
-        } else {
-            if (stopped) REQUIRE(::write(leave_pipe.in.get(), "", 1) == 1);
-            REQUIRE(victim.wait().exited());
-        }
-        run.check(at);
-        if (!stopped) break;
-        labels.push_back(at.label);
-        ++(at.killed ? all.deaths : all.stops);
-        all.labels.insert(at.label);
+        const std::string label = crash_once(name, run, number, nullptr);
+        if (label.empty()) break;
+        labels.push_back(label);
         if (number == run.at_most) break;
         REQUIRE(number < most_steps);
     }
     INFO("case \"" << name << "\" has no IPCDOOR_STEP: is it compiled with IPCDOOR_STEPS?");
     REQUIRE_FALSE(labels.empty());
+    // Where the steps are not always the same, a label may be none's n-th.
+    for (const auto& each : *came_by) {
+        const char* const label = each.load();
+        if (label == nullptr) break;
+        if (all.labels.contains(label)) continue;
+        const std::string stood =
+            crash_once(name, make(), static_cast<unsigned>(labels.size()) + 1, label);
+        if (!stood.empty()) labels.push_back(stood);
+    }
     ++all.cases;
     std::printf("steps: %zu of \"%s\"\n", labels.size(), name);
     return labels;
