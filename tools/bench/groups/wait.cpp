@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <ipcdoor/owned_fd.hpp>
 #include <ipcdoor/wait_set.hpp>
+#include <random>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -18,10 +19,12 @@
 
 namespace {
 
-// Eventfds of which the next one becomes ready in each operation.
+enum class order { in_turn, random };
+
+// Eventfds of which one becomes ready in each operation.
 class eventfds {
 public:
-    explicit eventfds(std::size_t count) {
+    eventfds(std::size_t count, order which) : order_(which) {
         for (std::size_t i = 0; i < count; ++i) {
             all_.emplace_back(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
             if (!all_.back()) throw std::system_error(errno, std::generic_category(), "eventfd");
@@ -31,20 +34,25 @@ public:
     int fd(std::size_t i) const noexcept { return all_[i].get(); }
 
     std::size_t ready_next() {
-        if (++next_ == all_.size()) next_ = 0;
+        if (order_ == order::in_turn)
+            next_ = next_ + 1 == all_.size() ? 0 : next_ + 1;
+        else
+            next_ = random_() % all_.size();
         const std::uint64_t one = 1;
         bench::require(::write(fd(next_), &one, sizeof one) == sizeof one, "an eventfd is full");
         return next_;
     }
 
 private:
+    const order order_;
+    std::minstd_rand random_;
     std::vector<ipcdoor::owned_fd> all_;
     std::size_t next_ = 0;
 };
 
 class door_wait {
 public:
-    explicit door_wait(std::size_t count) : events_(count), counts_(count) {
+    door_wait(std::size_t count, order which) : events_(count, which), counts_(count) {
         for (std::size_t i = 0; i < count; ++i)
             ids_.push_back(set_.add(ipcdoor::on_eventfd(events_.fd(i), counts_[i])));
     }
@@ -64,8 +72,8 @@ private:
 
 class epoll_wait_and_read {
 public:
-    explicit epoll_wait_and_read(std::size_t count)
-        : events_(count), epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
+    epoll_wait_and_read(std::size_t count, order which)
+        : events_(count, which), epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
         for (std::size_t i = 0; i < count; ++i) {
             epoll_event wanted{};
             wanted.events = EPOLLIN;
@@ -92,21 +100,30 @@ private:
 
 const bench::part waits("wait", [](bench::group& g) {
     g.title = "Waiting for one of many eventfds";
-    g.operation = "write to the next eventfd, wait for any of all, read its count";
+    g.operation = "write to an eventfd, the next one or any, wait for any of all, read its count";
     g.axis = bench::axis_kind::number;
     g.axis_title = "eventfds";
     const char *own = "ipcdoor::wait_set", *other = "epoll";
-    for (const std::size_t count : {1U, 8U, 64U, 512U}) {
+    const char *own_random = "ipcdoor::wait_set, random", *other_random = "epoll, random";
+    const auto add = [&](std::size_t count, order which, const char* ours, const char* theirs) {
         const auto x = static_cast<double>(count);
-        g.add({own, x, true, [count] { return bench::make_work<door_wait>(count); }});
-        g.add({other, x, false, [count] { return bench::make_work<epoll_wait_and_read>(count); }});
-    }
+        g.add({ours, x, true, [=] { return bench::make_work<door_wait>(count, which); }});
+        g.add({theirs, x, false,
+               [=] { return bench::make_work<epoll_wait_and_read>(count, which); }});
+    };
+    for (const std::size_t count : {1U, 8U, 64U, 512U}) add(count, order::in_turn, own, other);
+    for (const std::size_t count : {8U, 64U, 512U})
+        add(count, order::random, own_random, other_random);
     g.compare({"wait_set, 64 : 1", {own, 64}, {own, 1}, 1.10});
     g.compare({"wait_set, 64 : 8", {own, 64}, {own, 8}});
     g.compare({"wait_set, 512 : 8", {own, 512}, {own, 8}});
+    g.compare({"wait_set, 64, random : 1", {own_random, 64}, {own, 1}});
     g.compare({"epoll, 64 : 1", {other, 64}, {other, 1}});
+    g.compare({"epoll, 64, random : 1", {other_random, 64}, {other, 1}});
     for (const double x : {1.0, 8.0, 64.0, 512.0})
         g.compare({"wait_set : epoll, " + g.label(x), {own, x}, {other, x}});
+    for (const double x : {8.0, 64.0, 512.0})
+        g.compare({"random, wait_set : epoll, " + g.label(x), {own_random, x}, {other_random, x}});
 });
 
 }  // namespace

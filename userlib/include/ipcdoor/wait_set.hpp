@@ -34,18 +34,23 @@
 // another attempt: wait_any() reports it, wait_all() counts it. So a wait_all() that
 // ends without success loses nothing, and has reported nothing.
 //
-// Cost: that of the sources that are ready, however many there are. A set has one epoll and
-// looks at a descriptor only after that has said something, or the source has succeeded. A
-// descriptor is watched level-triggered and once (EPOLLONESHOT), and watched again when an
-// attempt has found nothing: the kernel looks at it again then, so nothing is missed between
-// the two, and what is ready or dead costs nothing while nobody takes it. (Edges would save
-// that system call. But a mailbox that has looked at 64 senders in vain may leave others in
-// its descriptor, for which no edge comes any more. EPOLLEXCLUSIVE is for many epolls on one
-// descriptor, and here is one, in which one thread waits for all.)
+// Cost: that of the sources that are ready, however many there are. A set has one epoll, in
+// which descriptors stay, level-triggered: an event is one epoll_wait() and the source's own
+// attempt, and several events share the epoll_wait(). Sources of which the descriptor does
+// not say all (level_triggered, wait_source.hpp) are tried in vain once before the set sleeps.
+// What is ready and nobody's is watched no longer until it is somebody's again.
+//
+// The set learns which source was reported after which. Where that was right of late it tries
+// the next one without asking the kernel, and does not watch those that will have their turn;
+// each eighth report it asks all the same. One source that has ever more, or many that come
+// in turn, then cost their attempts only. Where such an attempt is in vain it asks the kernel
+// again, and the more often that happens the rarer it tries, in the end after 64 times that it
+// would have been right.
 //
 // Fairness: sources that are ready are served in turn, and each that becomes ready joins
-// them after at most eight reports. A descriptor that stays readable although attempts find
-// nothing again and again rests for 1 ms, and in the end 16 ms, at a time.
+// them after at most eight reports, or eight for each 64 that are ready. A descriptor that
+// stays readable although attempts find nothing again and again rests for 1 ms, and in the end
+// 16 ms, at a time.
 //
 // A source that throws an ipcdoor::error (EPIPE, EPROTO, EMFILE…) is reported with that
 // error once, and set aside: nobody looks at it any more until it is resumed or removed. What
@@ -66,7 +71,8 @@
 //
 // Errors, as ipcdoor::error: ETIMEDOUT the deadline passed, ECANCELED cancel() or close() was
 // called, ENOENT no such source, EINVAL; EPERM the descriptor is one that cannot be waited
-// for, a regular file's; EBADF it is not open; ELOOP see above; EOPNOTSUPP wait_all() of a
+// for, a regular file's; EBADF it is not open, or was closed before its source was removed
+// while somebody else has it open, a forked child say; ELOOP see above; EOPNOTSUPP wait_all() of a
 // source that nobody can take back (any_only).
 #ifndef IPCDOOR_WAIT_SET_HPP
 #define IPCDOOR_WAIT_SET_HPP
@@ -252,6 +258,7 @@ private:
 
     static constexpr source_id first_source = 1;
     static constexpr unsigned reports_between_looks = 8;
+    static constexpr std::size_t events_at_once = 64;
     enum class outcome { taken, nothing, failed };
 
     // Whoever waits. It may have taken a notice that was meant for another one.
@@ -388,12 +395,7 @@ private:
     // It is reported as taken.
     void make_reported(const source_ptr& one) {
         one->kept = false;
-        one->in_vain = 0;
-        one->rest_ns = 0;
-        if (one->once)
-            one->now = state::aside;
-        else
-            registry_.make_ready(one);
+        registry_.make_taken(one);
     }
 
     // What is to be reported of a claimed source, if anything.
@@ -436,14 +438,18 @@ private:
 
     // ---- waiting for descriptors ----
 
-    // For all threads. False: there may be more than it could note.
-    bool lead(std::unique_lock<std::mutex>& lock, std::uint64_t deadline_ns) {
+    // For all threads. `look`: not because there is nothing.
+    void lead(std::unique_lock<std::mutex>& lock, std::uint64_t deadline_ns, bool look = false) {
+        // Who wants all has to know of all.
+        const std::size_t most =
+            all_waiters_ == 0 ? events_at_once : std::max(events_at_once, registry_.events());
+        if (events_.size() < most) events_.resize(most);
         leading_ = true;
         reports_since_look_ = 0;
+        registry_.begin_look();
         lock.unlock();
-        epoll_event events[64];
-        const int ready =
-            ::epoll_wait(registry_.fd(), events, 64, detail::epoll_timeout_ms(deadline_ns));
+        const int ready = ::epoll_wait(registry_.fd(), events_.data(), static_cast<int>(most),
+                                       detail::epoll_timeout_ms(deadline_ns));
         const int error_number = errno;
         lock.lock();
         leading_ = false;
@@ -455,18 +461,26 @@ private:
         if (ready < 0 && error_number != EINTR)
             detail::throw_error(
                 error_number, std::string("wait_set: epoll_wait: ") + std::strerror(error_number));
-        for (int i = 0; i < ready; ++i) note(events[i].data.u64);
-        return ready < 64;
+        const std::size_t known = registry_.ready().size();
+        // Where more is ready than fits, what is known makes room.
+        const bool sleeping = !look || static_cast<std::size_t>(ready) == most;
+        bool wrong = false;
+        for (int i = 0; i < ready; ++i)
+            if (!note(events_[static_cast<std::size_t>(i)].data.u64, sleeping)) wrong = true;
+        registry_.order_ready(known);
+        if (wrong && registry_.ready().empty())
+            detail::throw_error(EBADF,
+                                "wait_set: a descriptor was closed while a source of it was in the "
+                                "set, and another process, or another descriptor, has it open; "
+                                "remove a source before you close what it is of");
     }
 
-    void note(std::uint64_t tag) {
+    bool note(std::uint64_t tag, bool sleeping) {
+        if (tag != registry::waker_tag) return registry_.note(tag, sleeping);
         std::uint64_t count = 0;
-        if (tag == registry::waker_tag) {
-            // Once closed it stays readable.
-            if (!closed_) static_cast<void>(::read(wake_.get(), &count, sizeof count));
-            return;
-        }
-        registry_.note(tag);
+        // Once closed it stays readable.
+        if (!closed_) static_cast<void>(::read(wake_.get(), &count, sizeof count));
+        return true;
     }
 
     void wake_leader() noexcept {
@@ -495,9 +509,7 @@ private:
     // Sleeps until something may have changed. False: the deadline has passed.
     bool sleep(std::unique_lock<std::mutex>& lock, std::uint64_t deadline_ns) {
         if (!leading_) {
-            bool noted = lead(lock, deadline_ns);
-            // Who wants all has to know of all.
-            while (!noted && all_waiters_ != 0 && !leading_) noted = lead(lock, 0);
+            lead(lock, deadline_ns);
             return true;
         }
         ++followers_;
@@ -510,7 +522,8 @@ private:
 
     // One report; nothing also where the next one would be of a source that this call has
     // reported already.
-    std::optional<wait_report> take(std::unique_lock<std::mutex>& lock, std::uint64_t call) {
+    std::optional<wait_report> take(std::unique_lock<std::mutex>& lock, std::uint64_t call,
+                                    bool any_will_do) {
         while (!registry_.ready().empty() && registry_.ready().front()->call != call) {
             const source_ptr one = std::move(registry_.ready().front());
             registry_.ready().pop_front();
@@ -519,9 +532,14 @@ private:
             if (one->now == state::aside && std::exchange(one->unreported, false))
                 return wait_report{one->id, one->failure->error_number()};
             if (one->now != state::ready) continue;
+            if (any_will_do && registry_.is_doubtful(*one)) {
+                registry_.wait_for(one);
+                continue;
+            }
             claim(*one);
             if (const auto got = serve(lock, one)) {
                 one->call = call;
+                registry_.learn(one);
                 return got;
             }
         }
@@ -533,7 +551,7 @@ private:
         std::size_t count = 0;
         while (count < into.size()) {
             try {
-                const auto got = take(lock, call);
+                const auto got = take(lock, call, into.size() == 1);
                 if (!got) break;
                 into[count++] = *got;
             } catch (...) {
@@ -544,13 +562,25 @@ private:
         return count;
     }
 
+    // Where nothing is known to be ready, the source that has followed before may be: then
+    // the kernel need not be asked: it is tried first.
+    void guess() {
+        const source_id expected = registry_.expected();
+        if (expected == 0) return;
+        const auto found = sources_.find(expected);
+        if (found != sources_.end()) registry_.guess(found->second);
+    }
+
     std::size_t next(std::span<wait_report> into, std::uint64_t deadline_ns) {
         std::unique_lock lock(mutex_);
         const waiter here(*this, false);
         for (bool looked = false;;) {
             here.check();
             // Those who became ready are found out by looking, also while there are others.
-            if (++reports_since_look_ > reports_between_looks && !leading_) lead(lock, 0);
+            const bool due = ++reports_since_look_ > reports_between_looks;
+            if ((due || registry_.turn_is_over()) && !leading_) lead(lock, 0, true);
+            // Who asks for more than one wants to know of all that are ready, from the kernel.
+            if (into.size() == 1) guess();
             if (const std::size_t got = take(lock, into)) return got;
             const bool past = deadline::at_ns(deadline_ns).is_past();
             if (past && looked) {
@@ -732,8 +762,9 @@ private:
     registry registry_;                 // mutex_, and what follows
     std::unordered_map<source_id, source_ptr> sources_;
     source_id next_id_ = first_source;
-    bool leading_ = false;  // a thread waits for descriptors
-    bool polled_ = false;   // somebody was sent back to fd()
+    std::vector<epoll_event> events_;  // of who leads
+    bool leading_ = false;             // a thread waits for descriptors
+    bool polled_ = false;              // somebody was sent back to fd()
     bool closed_ = false;
     unsigned followers_ = 0;    // threads that sleep on changed_
     unsigned all_waiters_ = 0;  // threads in wait_all()

@@ -16,6 +16,12 @@
 //     bool ready();                  // whether try_take() would succeed; takes nothing
 //     std::uint32_t events();        // of epoll; without it EPOLLIN. Asked once
 //     static constexpr bool any_only = true;  // wait_all() refuses it
+//     static constexpr bool level_triggered = true;  // see below
+//
+// level_triggered says that the descriptor is readable whenever try_take() would succeed, also
+// where no attempt in vain came before, as an eventfd is. The set then asks the kernel after a
+// success, and not the source. A library object's descriptor tells of the next only once an
+// attempt has found nothing; so those have it not.
 //
 // Below is one for each of the library's objects. Each borrows the object and the variable
 // that it fills, and both have to stay for as long as the source is in a set. The variable
@@ -184,6 +190,8 @@ private:
 
 class on_timer {
 public:
+    static constexpr bool level_triggered = true;
+
     on_timer(timer& of, std::uint64_t& expirations) : of_(&of), into_(&expirations) {}
     int fd() const { return of_->fd(); }
     bool ready() const { return detail::events_of(fd(), POLLIN) != 0; }
@@ -223,6 +231,8 @@ private:
 // (EINVAL): somebody else may read it first.
 class on_eventfd {
 public:
+    static constexpr bool level_triggered = true;
+
     on_eventfd(int fd, std::uint64_t& count) : fd_(fd), into_(&count) {
         const int flags = ::fcntl(fd, F_GETFL);
         if (flags < 0)
@@ -257,6 +267,8 @@ private:
 // for as long as it is so. A regular file is EPERM.
 class on_descriptor {
 public:
+    static constexpr bool level_triggered = true;
+
     on_descriptor(int fd, short events, short& revents)
         : fd_(fd), events_(events), into_(&revents) {}
     int fd() const noexcept { return fd_; }
@@ -279,6 +291,8 @@ private:
 // has nothing, or the descriptor may not tell of the next.
 class on_hint {
 public:
+    static constexpr bool level_triggered = true;
+
     template <class Object>
     requires requires(Object& object) {
         { object.fd() } -> std::convertible_to<int>;

@@ -24,6 +24,7 @@ public:
     virtual bool looks() const noexcept = 0;
     virtual bool ready() = 0;
     virtual bool any_only() const noexcept = 0;
+    virtual bool level_triggered() const noexcept = 0;
 };
 
 // Source is a type, or a reference to an object that the user keeps.
@@ -54,6 +55,10 @@ public:
     }
     bool any_only() const noexcept override {
         if constexpr (requires { plain::any_only; }) return plain::any_only;
+        return false;
+    }
+    bool level_triggered() const noexcept override {
+        if constexpr (requires { plain::level_triggered; }) return plain::level_triggered;
         return false;
     }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The sources of a wait_set: what state each is in, whose descriptors are watched, and which
-// are to be tried. It tries none itself.
+// The sources of a wait_set: what state each is in, whose descriptors are watched, which are
+// to be tried, and which one probably is next. It tries none itself.
 //
 // Not thread-safe: the set's mutex is held.
 #ifndef IPCDOOR_DETAIL_WAIT_REGISTRY_HPP
@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <deque>
@@ -21,7 +22,9 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -36,13 +39,38 @@
 namespace ipcdoor::detail {
 
 class wait_registry {
+    struct watched;
+    static constexpr unsigned most_doubts = 63;
+
 public:
-    // idle: the last attempt found nothing, and the descriptor is watched.
+    // idle: the descriptor tells when it is to be tried, and is watched.
     // ready: it is to be tried.
     // claimed: a thread is at it.
     // resting: as idle, but the descriptor is readable nevertheless.
     // aside: nobody looks at it until it is resumed.
     enum class state { idle, ready, claimed, resting, aside };
+
+    // How often something was wrong of late, and for how many times that it would have been
+    // right it is not relied on.
+    struct doubt {
+        unsigned times = 0;
+        unsigned pause = 0;
+
+        void wrong() noexcept {
+            times = std::min(2 * times + 1, most_doubts);
+            pause = times;
+        }
+        void right() noexcept {
+            if (pause != 0) --pause;
+        }
+    };
+
+    // Why a source is tried although its descriptor has told of nothing, and would.
+    enum class reliance {
+        none,
+        guess,  // it has followed before on the one that was reported last
+        turn,   // it was reported in a known order, and this is its turn again
+    };
 
     struct source {
         std::uint64_t id = 0;
@@ -50,14 +78,20 @@ public:
         bool once = false;
         std::unique_ptr<any_source> what;
         // All of these: the set's mutex.
+        watched* at = nullptr;  // its descriptor, until it is removed
         state now = state::ready;
         bool queued = false;      // in ready()
         bool kept = false;        // taken, and not reported
         bool disturbed = false;   // while claimed: its descriptor may have told another one
         bool removed = false;     // taken out of the set
         bool unreported = false;  // failed, and nobody was told
-        unsigned in_vain = 0;     // attempts
-        std::uint64_t call = 0;   // that reported it last
+        reliance why = reliance::none;
+        bool told = true;            // ready, and not only because it was so before
+        unsigned in_vain = 0;        // attempts
+        std::uint64_t follower = 0;  // the source that was reported next, when this was last
+        doubt surprises;             // that it was another one
+        std::uint64_t call = 0;      // that reported it last
+        std::uint64_t report = 0;    // the last one of it
         std::uint64_t rest_ns = 0;
         std::thread::id claimant;
         std::optional<error> failure;
@@ -82,6 +116,9 @@ public:
     // Readable while note() has something to do.
     int fd() const noexcept { return epoll_.get(); }
 
+    // How many events there can be at once.
+    std::size_t events() const noexcept { return watched_.size() + 2; }
+
     // Those to be tried or reported, in turn.
     std::deque<source_ptr>& ready() noexcept { return ready_; }
 
@@ -99,49 +136,104 @@ public:
             made.events = events;
             made.sources.push_back(added);
             const auto place = watched_.emplace(added->fd, std::move(made)).first;
-            if (const int wrong = control(EPOLL_CTL_ADD, added->fd, events | EPOLLONESHOT,
-                                          tag_of(added->fd, place->second))) {
+            if (const int wrong =
+                    control(EPOLL_CTL_ADD, added->fd, events, tag_of(added->fd, place->second))) {
                 watched_.erase(place);
                 throw_watch(added->fd, wrong);
             }
-            place->second.armed = true;
+            added->at = &place->second;
             return;
         }
         watched& at = found->second;
         at.sources.push_back(added);
         at.events |= events;
-        at.armed = false;
-        if (const int wrong = arm(added->fd, at)) {
+        at.now = watching::stopped;
+        if (const int wrong = watch_again(added->fd, at)) {
             at.sources.pop_back();
             throw_watch(added->fd, wrong);
         }
+        added->at = &at;
     }
 
-    void unwatch(const source& gone) {
-        const auto found = watched_.find(gone.fd);
-        if (found == watched_.end()) return;
-        auto& all = found->second.sources;
-        all.erase(std::remove_if(all.begin(), all.end(),
-                                 [&](const source_ptr& one) { return one.get() == &gone; }),
-                  all.end());
-        if (!all.empty()) return;
-        static_cast<void>(control(EPOLL_CTL_DEL, gone.fd, 0, 0));
-        watched_.erase(found);
+    void unwatch(source& gone) {
+        if (last_.get() == &gone) last_.reset();
+        if (gone.at == nullptr) return;
+        watched& at = *std::exchange(gone.at, nullptr);
+        at.sources.erase(std::remove_if(at.sources.begin(), at.sources.end(),
+                                        [&](const source_ptr& one) { return one.get() == &gone; }),
+                         at.sources.end());
+        if (!at.sources.empty()) return;
+        if (control(EPOLL_CTL_DEL, gone.fd, 0, 0) != 0) lost_.insert(tag_of(gone.fd, at));
+        watched_.erase(gone.fd);
     }
 
-    // What epoll_wait() has returned.
-    void note(std::uint64_t tag) {
+    // What epoll_wait() has returned. False: it is of a descriptor that was closed while it
+    // was watched, and is open elsewhere. The kernel tells of it for ever. `sleeping`: whoever
+    // asked would have slept, and had better not be woken by what others are at.
+    bool note(std::uint64_t tag, bool sleeping) {
         if (tag == rest_tag) {
             std::uint64_t count = 0;
             static_cast<void>(::read(rest_timer_.get(), &count, sizeof count));
             end_rests();
-            return;
+            return true;
         }
-        const auto found = watched_.find(static_cast<int>(tag & 0xffffffff));
-        if (found == watched_.end() || found->second.serial != tag >> 32) return;
-        found->second.armed = false;
-        for (const source_ptr& one : found->second.sources)
-            if (one->now == state::idle) make_ready(one);
+        const int fd = static_cast<int>(tag & 0xffffffff);
+        const auto found = watched_.find(fd);
+        if (found == watched_.end() || found->second.serial != tag >> 32)
+            return lost_.count(tag) == 0;
+        watched& at = found->second;
+        if (at.now == watching::once) at.now = watching::stopped;
+        bool wanted = false;
+        bool soon_wanted = false;
+        for (const source_ptr& one : at.sources) {
+            if (one->now == state::idle) {
+                make_ready(one);
+                wanted = true;
+            } else if (one->now == state::claimed) {
+                one->disturbed = true;
+                soon_wanted = true;
+            } else if (one->now == state::ready && one->why != reliance::turn) {
+                soon_wanted = true;
+            }
+        }
+        if (wanted) {
+            at.unwanted = 0;
+            return true;
+        }
+        if (at.now != watching::level ||
+            (soon_wanted && (!sleeping || ++at.unwanted < most_unwanted)))
+            return true;
+        // The kernel tells of it once more, and then no longer.
+        if (control(EPOLL_CTL_MOD, fd, at.events | EPOLLONESHOT, tag) != 0)
+            return lost_.insert(tag).second;
+        at.now = watching::once;
+        return true;
+    }
+
+    // Whether the next of those that are ready has had its turn, and others that have had
+    // theirs may be ready again: the kernel is to be asked first.
+    bool turn_is_over() const noexcept {
+        return left_ && !ready_.empty() && ready_.front()->report > reports_at_look_;
+    }
+    void begin_look() noexcept {
+        left_ = false;
+        reports_at_look_ = reports_;
+    }
+
+    // Puts those that have become ready, behind the first so many, into turn: those whose last
+    // report is longest ago come first, also before the others that are ready.
+    void order_ready(std::size_t known) {
+        if (ready_.size() == known) return;
+        const std::uint64_t first = known == 0 ? 0 : ready_.front()->report;
+        const auto turn = [&](const source_ptr& one) {
+            return std::tuple(one->report < first, one->report, one->id);
+        };
+        std::sort(ready_.begin() + static_cast<std::ptrdiff_t>(known), ready_.end(),
+                  [&](const source_ptr& a, const source_ptr& b) { return turn(a) < turn(b); });
+        while (ready_.back()->report < first) {
+            ready_.push_front(std::move(ready_.back()));
+            ready_.pop_back();
+        }
     }
 
     // ---- what becomes of a source ----
@@ -149,6 +241,8 @@ public:
     void make_ready(const source_ptr& one) {
         enqueue(one);
         one->now = state::ready;
+        one->told = true;
+        one->why = reliance::none;
     }
 
     void make_failed(const source_ptr& one, const error& why, bool reported) {
@@ -160,16 +254,18 @@ public:
 
     // An attempt has found nothing.
     void make_idle(const source_ptr& one) {
+        const reliance why = std::exchange(one->why, reliance::none);
+        if (why == reliance::guess) vain_guesses_.wrong();
+        if (why == reliance::turn) vain_turns_.wrong();
         if (std::exchange(one->disturbed, false)) {
             make_ready(one);
             return;
         }
-        const auto found = watched_.find(one->fd);
-        if (found == watched_.end()) return;
-        if (++one->in_vain >= patience) {
+        if (one->at == nullptr) return;
+        if (why == reliance::none && ++one->in_vain >= patience) {
             one->in_vain = patience;
             try {
-                if (events_of(one->fd, static_cast<short>(found->second.events)) != 0) {
+                if (events_of(one->fd, static_cast<short>(one->at->events)) != 0) {
                     rest(one);
                     return;
                 }
@@ -180,8 +276,43 @@ public:
             one->in_vain = 0;
             one->rest_ns = 0;
         }
+        wait_for(one);
+    }
+
+    // It is reported as taken.
+    void make_taken(const source_ptr& one) {
+        one->in_vain = 0;
+        one->rest_ns = 0;
+        const reliance why = std::exchange(one->why, reliance::none);
+        if (why == reliance::guess) vain_guesses_.times = 0;
+        if (why == reliance::turn) vain_turns_.times = 0;
+        if (why != reliance::none && last_ && last_->follower == one->id)
+            last_->surprises.times = 0;
+        if (one->once) {
+            one->now = state::aside;
+            return;
+        }
+        const bool told_by_kernel = one->at != nullptr && one->what->level_triggered();
+        if (told_by_kernel && !stays_ready(one)) {
+            left_ = true;
+            wait_for(one);
+            return;
+        }
+        make_ready(one);
+        one->told = false;
+        if (told_by_kernel) one->why = reliance::turn;
+    }
+
+    // It was put among the ready for what happened before, which is not so any more: the
+    // kernel tells of it just as well.
+    bool is_doubtful(const source& one) const noexcept {
+        return one.why == reliance::turn && !one.kept && one.at != nullptr &&
+               vain_turns_.pause != 0;
+    }
+    void wait_for(const source_ptr& one) {
+        one->why = reliance::none;
         one->now = state::idle;
-        if (const int wrong = arm(one->fd, found->second)) {
+        if (const int wrong = watch_again(one->fd, *one->at)) {
             make_failed(one,
                         error(wrong, "wait_set: descriptor " + std::to_string(one->fd) +
                                          " cannot be watched any more: " + std::strerror(wrong)),
@@ -191,13 +322,49 @@ public:
 
     // An attempt has succeeded. It may have changed what the descriptor tells others of.
     void disturb_others_of(const source& one) {
-        const auto found = watched_.find(one.fd);
-        if (found == watched_.end() || found->second.sources.size() == 1) return;
-        for (const source_ptr& other : found->second.sources) {
+        if (one.at == nullptr || one.at->sources.size() == 1) return;
+        for (const source_ptr& other : one.at->sources) {
             if (other.get() == &one) continue;
             if (other->now == state::idle || other->now == state::resting) make_ready(other);
             if (other->now == state::claimed) other->disturbed = true;
         }
+    }
+
+    // ---- which one is next ----
+
+    // It was reported.
+    void learn(const source_ptr& reported) {
+        reported->report = ++reports_;
+        if (last_ && last_->follower == reported->id) {
+            last_->surprises.right();
+            vain_guesses_.right();
+            vain_turns_.right();
+        } else if (last_) {
+            // It has to follow once more before that is relied on.
+            if (std::exchange(last_->follower, reported->id) == 0)
+                last_->surprises.pause = 1;
+            else
+                last_->surprises.wrong();
+        }
+        last_ = reported;
+    }
+
+    // The source that has followed before on the one that was reported last, to be tried
+    // although its descriptor has told of nothing yet. 0: none.
+    std::uint64_t expected() const noexcept {
+        if (!last_ || last_->surprises.pause != 0 || vain_guesses_.pause != 0) return 0;
+        if (ready_.empty()) return last_->follower;
+        // A source that was reported, and is tried again just in case, can wait.
+        return ready_.front()->told ? 0 : last_->follower;
+    }
+    // Unless it would jump the queue.
+    void guess(const source_ptr& expected) {
+        if (expected->now != state::idle) return;
+        if (!ready_.empty() && ready_.front()->report < expected->report) return;
+        expected->why = reliance::guess;
+        expected->told = false;
+        expected->now = state::ready;
+        if (!std::exchange(expected->queued, true)) ready_.push_front(expected);
     }
 
     // Nobody uses it any more.
@@ -213,11 +380,20 @@ private:
     static constexpr std::uint64_t least_rest_ns = 1'000'000;
     static constexpr std::uint64_t most_rest_ns = 16'000'000;
 
+    // How often nobody may want to hear of a descriptor before it is watched no longer, if
+    // somebody is about to.
+    static constexpr unsigned most_unwanted = 4;
+    // One wrong guess costs so many system calls at most.
+    static constexpr std::size_t most_relied_on = 64;
+
+    enum class watching { level, once, stopped };
+
     // A descriptor, and the sources that it is of.
     struct watched {
         std::uint32_t serial = 0;
         std::uint32_t events = 0;
-        bool armed = false;
+        watching now = watching::level;
+        unsigned unwanted = 0;
         std::vector<source_ptr> sources;
     };
 
@@ -241,14 +417,21 @@ private:
     }
 
     // 0 or an errno value.
-    int arm(int fd, watched& at) noexcept {
-        if (at.armed) return 0;
-        int wrong = control(EPOLL_CTL_MOD, fd, at.events | EPOLLONESHOT, tag_of(fd, at));
+    int watch_again(int fd, watched& at) noexcept {
+        at.unwanted = 0;
+        if (at.now == watching::level) return 0;
+        int wrong = control(EPOLL_CTL_MOD, fd, at.events, tag_of(fd, at));
         // It was closed, and is something else now.
-        if (wrong == ENOENT)
-            wrong = control(EPOLL_CTL_ADD, fd, at.events | EPOLLONESHOT, tag_of(fd, at));
-        at.armed = wrong == 0;
+        if (wrong == ENOENT) wrong = control(EPOLL_CTL_ADD, fd, at.events, tag_of(fd, at));
+        if (wrong == 0) at.now = watching::level;
         return wrong;
+    }
+
+    // Where the reports come in a known order, no descriptor need be watched, and telling of
+    // events costs nothing; a source is tried when it is its turn.
+    bool stays_ready(const source_ptr& one) const noexcept {
+        return last_ && last_->follower == one->id && last_->surprises.pause == 0 &&
+               vain_guesses_.pause == 0 && vain_turns_.pause == 0 && ready_.size() < most_relied_on;
     }
 
     void watch_always(int fd, std::uint64_t tag) {
@@ -287,6 +470,13 @@ private:
     std::unordered_map<int, watched> watched_;  // by descriptor
     std::deque<source_ptr> ready_;
     std::multimap<std::uint64_t, source_ptr> resting_;  // until when
+    std::unordered_set<std::uint64_t> lost_;            // tags of note()
+    source_ptr last_;                                   // that was reported
+    std::uint64_t reports_ = 0;
+    std::uint64_t reports_at_look_ = 0;
+    doubt vain_guesses_;
+    doubt vain_turns_;
+    bool left_ = false;  // since then: ready, was reported, and waits for the kernel
     std::uint32_t next_serial_ = first_serial;
 };
 
