@@ -488,6 +488,22 @@ TEST_CASE("a hostile writer makes reads fail, not hang", "[latest][hostile]") {
     }
 }
 
+TEST_CASE("a reader that sits in slot 0 keeps no writer out", "[latest][hostile]") {
+    door at = test_door();
+    const std::string name = unique_name();
+    std::optional<latest_writer<std::uint64_t>> out(std::in_place, at, name, with_source());
+    out->write(1);
+    latest_reader<std::uint64_t> in(at, name);
+    out.reset();
+    const endpoint squatter = at.attach(name, {.read_only = true, .slot = 0});
+    out.emplace(at, name, with_source());
+    CHECK(in.has_writer());
+    CHECK(error_of([&] { const latest_writer<std::uint64_t> second(at, name, with_source()); }) ==
+          EBUSY);
+    out->write(2);
+    CHECK(in.wait_newer(1, soon)->value.value == 2);
+}
+
 TEST_CASE("a writer does not go on from a number that cannot be", "[latest][hostile]") {
     door at = test_door();
     const std::string name = unique_name();

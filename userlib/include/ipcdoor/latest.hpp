@@ -38,8 +38,8 @@
 // Errors, as ipcdoor::error: ENODATA nothing was written yet; EAGAIN the writer is so fast, or
 // hostile, that no value stood still; EPIPE there is no writer and nothing newer;
 // ETIMEDOUT; EPROTOTYPE another type; EPROTO and EPROTONOSUPPORT as everywhere; EBUSY another
-// writer lives; EMSGSIZE more bytes than the cell has; ENOENT no such name; ENOSPC as many
-// readers as it takes.
+// writer lives; EMSGSIZE more bytes than the cell has; ENOENT no such name; ENOSPC all places
+// are taken.
 #ifndef IPCDOOR_LATEST_HPP
 #define IPCDOOR_LATEST_HPP
 
@@ -130,6 +130,14 @@ struct latest_shape {
     }
 };
 
+// Whether the writer that a latest_writer_tag() names is alive.
+inline bool latest_writer_lives(std::uint64_t tag, const endpoint& seen_from) {
+    const std::uint64_t slot = (tag & 0xffffffff) - 1;
+    if (slot >= seen_from.info().slots) return false;
+    const auto state = seen_from.slot_state(static_cast<std::uint32_t>(slot));
+    return state.state == IPCDOOR_SLOT_ALIVE && state.generation == tag >> 32;
+}
+
 class latest_writer_core {
 public:
     latest_writer_core(door& at, const std::string& name, const latest_shape& shape,
@@ -143,17 +151,16 @@ public:
                                     .slots = options.readers + 1,
                                     .source = options.source,
                                     .mode = options.mode};
-        end_ = enter(at, name, wanted, until);
-        const auto data = end_.data();
-        if (data.size() < latest_data_bytes(shape.value_bytes)) {
-            // Said by the header, where there is one.
-            if (data.size() >= sizeof(latest_header))
-                static_cast<void>(
-                    verify_latest(*reinterpret_cast<const latest_header*>(data.data()), shape.type,
-                                  shape.value_bytes, shape.align));
-            throw_error(EPROTO, "latest: '" + name + "' is a segment of another kind");
+        for (;;) {
+            end_ = enter(at, name, wanted, until);
+            look_at_data(name);
+            if (become_writer()) break;
+            // Who waits takes no place.
+            end_.close();
+            if (until.is_past())
+                throw_error(EBUSY, "latest: '" + name + "' has a writer that lives");
+            nap();
         }
-        data_ = data.data();
         begin();
     }
 
@@ -209,7 +216,10 @@ private:
 
     latest_header& header() const noexcept { return *reinterpret_cast<latest_header*>(data_); }
 
-    // Slot 0 of a new segment, or of the one that a dead writer left to its readers.
+    static void nap() { std::this_thread::sleep_for(std::chrono::milliseconds(1)); }
+
+    // A new segment, or the one that a dead writer left to its readers. There in slot 0, which
+    // readers leave free, or where one of them sits there in any.
     static endpoint enter(door& at, const std::string& name, const create_options& wanted,
                           deadline until) {
         for (;;) {
@@ -218,24 +228,56 @@ private:
             } catch (const error& wrong) {
                 if (wrong.error_number() != EEXIST) throw;
             }
-            try {
-                return at.attach(name, {.slot = 0});
-            } catch (const error& wrong) {
-                const int what = wrong.error_number();
-                // A writer, a reader that looks for its place, or the last one has just left.
-                if (what != EBUSY && what != ENOENT && what != EPIPE) throw;
-                if (until.is_past()) {
-                    if (what != EBUSY) throw;
-                    throw_error(EBUSY, "latest: '" + name + "' has a writer that lives");
+            for (const std::uint32_t slot : {std::uint32_t{0}, std::uint32_t{IPCDOOR_ANY_SLOT}}) {
+                try {
+                    return at.attach(name, {.slot = slot});
+                } catch (const error& wrong) {
+                    const int what = wrong.error_number();
+                    if (what == EBUSY) continue;
+                    // The last one has just left; or all places are taken, as well as slot 0.
+                    if ((what != ENOENT && what != EPIPE && what != ENOSPC) || until.is_past())
+                        throw;
+                    break;
                 }
             }
-            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+            nap();
         }
+    }
+
+    void look_at_data(const std::string& name) {
+        const auto data = end_.data();
+        if (data.size() < latest_data_bytes(shape_.value_bytes)) {
+            // Said by the header, where there is one.
+            if (data.size() >= sizeof(latest_header))
+                static_cast<void>(
+                    verify_latest(*reinterpret_cast<const latest_header*>(data.data()), shape_.type,
+                                  shape_.value_bytes, shape_.align));
+            throw_error(EPROTO, "latest: '" + name + "' is a segment of another kind");
+        }
+        data_ = data.data();
+    }
+
+    // False: another writer lives.
+    bool become_writer() {
+        const auto verify = [this] {
+            return verify_latest(header(), shape_.type, shape_.value_bytes, shape_.align);
+        };
+        static_cast<void>(verify());
+        const auto self = end_.info();
+        std::uint64_t known = header().writer.load(std::memory_order_seq_cst);
+        if (known != 0 && latest_writer_lives(known, end_)) return false;
+        if (!header().writer.compare_exchange_strong(known,
+                                                     latest_writer_tag(self.slot, self.generation)))
+            return false;
+        // As the one before has left it.
+        is_made_ = verify();
+        return true;
     }
 
     void begin() {
         latest_header& head = header();
-        if (!verify_latest(head, shape_.type, shape_.value_bytes, shape_.align)) {
+        IPCDOOR_STEP("latest.begin:writer");
+        if (!is_made_) {
             IPCDOOR_STEP("latest.create:begin");
             head.type.store(shape_.type, std::memory_order_release);
             head.value_bytes.store(shape_.value_bytes, std::memory_order_release);
@@ -256,8 +298,6 @@ private:
         // Those whom it knew are known no more, until they have been looked at.
         for (shared_u32& each : head.known) each.store(0, std::memory_order_seq_cst);
         IPCDOOR_STEP("latest.begin:forgotten");
-        head.writer.store(end_.info().generation, std::memory_order_seq_cst);
-        IPCDOOR_STEP("latest.begin:writer");
         look();
         next_look_ = ipcdoor_now_ns() + look_every_ns;
         // Those who sleep look whether this is what they waited for.
@@ -268,9 +308,10 @@ private:
     // looked at; it arms, and only then looks whether it is known. So it is seen to
     // be armed at the next write, or does not sleep for long.
     void look() {
-        const std::uint32_t slots = end_.info().slots;
+        const auto self = end_.info();
         std::vector<reader> now;
-        for (std::uint32_t slot = 1; slot < slots; ++slot) {
+        for (std::uint32_t slot = 0; slot < self.slots; ++slot) {
+            if (slot == self.slot) continue;
             const auto state = end_.slot_state(slot);
             if (state.state != IPCDOOR_SLOT_ALIVE) continue;
             const auto found =
@@ -314,6 +355,7 @@ private:
     latest_shape shape_;
     endpoint end_;
     std::byte* data_ = nullptr;
+    bool is_made_ = false;  // the header
     std::uint64_t sequence_ = 0;
     std::uint64_t next_look_ = 0;
     std::vector<reader> readers_;
@@ -403,9 +445,7 @@ public:
             // It may be about to write the header.
             return end_.slot_state(0).state == IPCDOOR_SLOT_ALIVE;
         }
-        const std::uint32_t writer = header().writer.load(std::memory_order_seq_cst);
-        const auto state = end_.slot_state(0);
-        return state.state == IPCDOOR_SLOT_ALIVE && state.generation == writer;
+        return latest_writer_lives(header().writer.load(std::memory_order_seq_cst), end_);
     }
 
     int fd() {
@@ -446,7 +486,7 @@ private:
         return *reinterpret_cast<const latest_header*>(data_);
     }
 
-    // Any place but the writer's. Who was given that keeps it until it has another.
+    // Any place but slot 0, for the next writer. Who was given that keeps it until it has another.
     static endpoint enter(door& at, const std::string& name, deadline until) {
         for (;;) {
             try {
