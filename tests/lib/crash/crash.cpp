@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
@@ -31,6 +32,7 @@ namespace {
 
 // Of this process, where it is a victim.
 std::atomic<unsigned> steps_left{0};  // 0: it is none
+const char* stop_at = nullptr;        // a label, in place of a number
 int news = -1;
 int leave = -1;
 std::function<void(const char*)> at_step;
@@ -47,6 +49,19 @@ struct {
 // Of the enter() of self.cpp, and of what a publisher may come to without a newcomer's death.
 constexpr const char* never_counted[] = {"two_words:enter", "greet:done"};
 
+// Those that the victims of a case came to, in memory that they share.
+struct label_set {
+    void add(const char* label) noexcept {
+        for (auto& one : all) {
+            const char* there = nullptr;
+            if (one.compare_exchange_strong(there, label) || there == label) return;
+        }
+        ::_exit(97);
+    }
+    std::array<std::atomic<const char*>, 256> all;
+};
+label_set* passed = nullptr;
+
 // Until it is killed or given leave.
 void stand_still(const char* name) noexcept {
     const std::size_t bytes = std::strlen(name) + 1;
@@ -60,8 +75,14 @@ void stand_still(const char* name) noexcept {
 void ipcdoor::detail::step(const char* name) noexcept {
     if (auto* const each = observer.load()) (*each)(name);
     if (steps_left.load(std::memory_order_relaxed) == 0) return;
+    passed->add(name);
     if (at_step) at_step(name);
-    if (steps_left.fetch_sub(1, std::memory_order_relaxed) == 1) stand_still(name);
+    if (stop_at == nullptr) {
+        if (steps_left.fetch_sub(1, std::memory_order_relaxed) == 1) stand_still(name);
+    } else if (std::strcmp(stop_at, name) == 0) {
+        steps_left = 0;
+        stand_still(name);
+    }
 }
 
 // The labels that are compiled into the program; the linker has these names for the section.
@@ -153,6 +174,11 @@ private:
 std::vector<std::string> crash_at_every_step(const char* name,
                                              const std::function<crash_run()>& make) {
     std::vector<std::string> labels;
+    const shared<label_set> came_to;
+    // A step that has another number each time may be missed: then it is looked for by its
+    // label, once.
+    const char* wanted = nullptr;
+    std::set<std::string> looked_for;
     for (unsigned number = 1;; ++number) {
         const crash_run run = make();
         pipe_ends pipe;
@@ -165,6 +191,8 @@ std::vector<std::string> crash_at_every_step(const char* name,
             run.enter();
             if (::write(news, "", 1) != 1) return 97;
             at_step = run.at_step;
+            passed = &*came_to;
+            stop_at = wanted;
             steps_left = number;
             run.operate();
             steps_left = 0;
@@ -200,11 +228,24 @@ std::vector<std::string> crash_at_every_step(const char* name,
             REQUIRE(victim.wait().exited());
         }
         run.check(at);
-        if (!stopped) break;
-        labels.push_back(at.label);
-        ++(at.killed ? all.deaths : all.stops);
-        all.labels.insert(at.label);
+        if (stopped) {
+            labels.push_back(at.label);
+            ++(at.killed ? all.deaths : all.stops);
+            all.labels.insert(at.label);
+            looked_for.insert(at.label);
+        }
         if (number == run.at_most) break;
+        if (!stopped || wanted != nullptr) {
+            wanted = nullptr;
+            for (const auto& one : came_to->all) {
+                const char* const label = one.load();
+                if (label != nullptr && looked_for.insert(label).second) {
+                    wanted = label;
+                    break;
+                }
+            }
+            if (wanted == nullptr) break;
+        }
         REQUIRE(number < most_steps);
     }
     INFO("case \"" << name << "\" has no IPCDOOR_STEP: is it compiled with IPCDOOR_STEPS?");
