@@ -36,6 +36,7 @@ namespace {
 
 // Of this process, where it is a victim.
 std::atomic<unsigned> steps_left{0};  // 0: it is none
+const char* stop_at = nullptr;        // a label, in place of a number
 int news = -1;
 int leave = -1;
 std::function<void(const char*)> at_step;
@@ -52,18 +53,18 @@ struct {
 // Of the enter() of self.cpp, and of what a publisher may come to without a newcomer's death.
 constexpr const char* never_counted[] = {"two_words:enter", "greet:done"};
 
-// The labels that the victim comes by, which its parent reads; and the one at which it is to
-// stand still, null: the n-th step, whichever that is.
-constexpr std::size_t most_labels = 512;
-std::atomic<const char*>* passed = nullptr;
-const char* wanted_label = nullptr;
-
-void note_passed(const char* name) noexcept {
-    for (std::size_t i = 0; i < most_labels; ++i) {
-        const char* there = nullptr;
-        if (passed[i].compare_exchange_strong(there, name) || std::strcmp(there, name) == 0) return;
+// Those that the victims of a case came to, in memory that they share.
+struct label_set {
+    void add(const char* label) noexcept {
+        for (auto& one : all) {
+            const char* there = nullptr;
+            if (one.compare_exchange_strong(there, label) || there == label) return;
+        }
+        ::_exit(97);
     }
-}
+    std::array<std::atomic<const char*>, 256> all;
+};
+label_set* passed = nullptr;
 
 // Until it is killed or given leave.
 void stand_still(const char* name) noexcept {
@@ -78,13 +79,12 @@ void stand_still(const char* name) noexcept {
 void ipcdoor::detail::step(const char* name) noexcept {
     if (auto* const each = observer.load()) (*each)(name);
     if (steps_left.load(std::memory_order_relaxed) == 0) return;
+    passed->add(name);
     if (at_step) at_step(name);
-    note_passed(name);
-    const bool is_wanted = wanted_label != nullptr && std::strcmp(name, wanted_label) == 0;
-    if (is_wanted) {
-        // Once.
-        if (steps_left.exchange(0, std::memory_order_relaxed) != 0) stand_still(name);
-    } else if (steps_left.fetch_sub(1, std::memory_order_relaxed) == 1) {
+    if (stop_at == nullptr) {
+        if (steps_left.fetch_sub(1, std::memory_order_relaxed) == 1) stand_still(name);
+    } else if (std::strcmp(stop_at, name) == 0) {
+        steps_left = 0;
         stand_still(name);
     }
 }
@@ -236,12 +236,78 @@ std::vector<std::string> crash_at_every_step(const char* name,
     const shared<std::array<std::atomic<const char*>, most_labels>> came_by;
     passed = came_by->data();
     std::vector<std::string> labels;
+    const shared<label_set> came_to;
+    // A step that has another number each time may be missed: then it is looked for by its
+    // label, once.
+    const char* wanted = nullptr;
+    std::set<std::string> looked_for;
     for (unsigned number = 1;; ++number) {
         const crash_run run = make();
-        const std::string label = crash_once(name, run, number, nullptr);
-        if (label.empty()) break;
-        labels.push_back(label);
+        pipe_ends pipe;
+        pipe_ends leave_pipe;
+        child victim([&] {
+            pipe.out.reset();
+            news = pipe.in.get();
+            leave_pipe.in.reset();
+            leave = leave_pipe.out.get();
+            run.enter();
+            if (::write(news, "", 1) != 1) return 97;
+            at_step = run.at_step;
+            passed = &*came_to;
+            stop_at = wanted;
+            steps_left = number;
+            run.operate();
+            steps_left = 0;
+            return 0;
+        });
+        pipe.in.reset();
+        victim_news told(pipe.out.get());
+        crash_point at{number, {}, false};
+        bool is_told = false;
+        if (told.next()) {
+            // One that waits for something, and has no more steps, is told there.
+            const auto tell = [&] {
+                run.while_stopped(at);
+                is_told = true;
+            };
+            const auto label = told.next(
+                run.goes_on ? std::function<void()>(tell) : std::function<void()>(), &victim);
+            at.label = label.value_or("");
+        }
+        const bool stopped = !at.label.empty();
+        at.killed = stopped && !run.goes_on;
+        INFO("case \"" << name << "\", "
+                       << (at.killed ? "killed at"
+                           : stopped ? "stopped at"
+                                     : "not stopped, since it has no")
+                       << " step " << number << (stopped ? ", " : "") << at.label);
+        if (stopped && run.while_stopped && !is_told) run.while_stopped(at);
+        if (at.killed) {
+            victim.kill(SIGKILL);
+            REQUIRE(victim.wait().signaled(SIGKILL));
+        } else {
+            if (stopped) REQUIRE(::write(leave_pipe.in.get(), "", 1) == 1);
+            REQUIRE(victim.wait().exited());
+        }
+        run.check(at);
+        if (stopped) {
+            labels.push_back(at.label);
+            ++(at.killed ? all.deaths : all.stops);
+            all.labels.insert(at.label);
+            looked_for.insert(at.label);
+        }
         if (number == run.at_most) break;
+        if (!stopped || wanted != nullptr) {
+            wanted = nullptr;
+            for (const auto& one : came_to->all) {
+                const char* const label = one.load();
+                if (label != nullptr && looked_for.insert(label).second) {
+                    wanted = label;
+                    break;
+                }
+            }
+            if (wanted == nullptr) break;
+        }
         REQUIRE(number < most_steps);
     }
     INFO("case \"" << name << "\" has no IPCDOOR_STEP: is it compiled with IPCDOOR_STEPS?");

@@ -83,3 +83,26 @@ TEST_CASE("a victim that goes on comes to its end", "[crash][self]") {
         [](two_words& world, const crash_point&) { world.shared_words->first = 5; }, true};
     CHECK(crash_at_every_step(both).size() == 3);
 }
+
+namespace {
+
+// The second victim does not come to the first step.
+struct fickle {
+    fickle() { ++made; }
+    void enter() {}
+    static inline unsigned made = 0;
+};
+
+}  // namespace
+
+TEST_CASE("a step that has another number each time is not missed", "[crash][self]") {
+    fickle::made = 0;
+    const crash_case<fickle> one{"fickle",
+                                 [](fickle&) {
+                                     if (fickle::made != 2) IPCDOOR_STEP("fickle:first");
+                                     IPCDOOR_STEP("fickle:second");
+                                 },
+                                 [](fickle&, const crash_point&) {}};
+    CHECK(crash_at_every_step(one) == std::vector<std::string>{"fickle:first", "fickle:second"});
+    CHECK(fickle::made == 3);
+}
