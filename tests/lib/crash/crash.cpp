@@ -28,10 +28,6 @@
 #include "support/catch.hpp"
 #include "support/process.hpp"
 
-// The labels that are compiled into the program; the linker has these names for the section.
-extern "C" const char __start_ipcdoor_steps[];  // NOLINT(bugprone-reserved-identifier)
-extern "C" const char __stop_ipcdoor_steps[];   // NOLINT(bugprone-reserved-identifier)
-
 namespace {
 
 // Of this process, where it is a victim.
@@ -88,6 +84,10 @@ void ipcdoor::detail::step(const char* name) noexcept {
         stand_still(name);
     }
 }
+
+// The labels that are compiled into the program; the linker has these names for the section.
+extern "C" const char __start_ipcdoor_steps[];  // NOLINT(bugprone-reserved-identifier)
+extern "C" const char __stop_ipcdoor_steps[];   // NOLINT(bugprone-reserved-identifier)
 
 namespace ipcdoor::test {
 
@@ -171,70 +171,8 @@ private:
 
 }  // namespace
 
-namespace {
-
-// Runs the operation once in a victim, which is stopped at its step of this number, or at the
-// label if there is one. The label at which it stood, "" if it came to its end.
-std::string crash_once(const char* name, const crash_run& run, unsigned number, const char* label) {
-    pipe_ends pipe;
-    pipe_ends leave_pipe;
-    child victim([&] {
-        pipe.out.reset();
-        news = pipe.in.get();
-        leave_pipe.in.reset();
-        leave = leave_pipe.out.get();
-        run.enter();
-        if (::write(news, "", 1) != 1) return 97;
-        at_step = run.at_step;
-        wanted_label = label;
-        steps_left = label != nullptr ? ~0U : number;
-        run.operate();
-        steps_left = 0;
-        return 0;
-    });
-    pipe.in.reset();
-    victim_news told(pipe.out.get());
-    crash_point at{number, {}, false};
-    bool is_told = false;
-    if (told.next()) {
-        // One that waits for something, and has no more steps, is told there.
-        const auto tell = [&] {
-            run.while_stopped(at);
-            is_told = true;
-        };
-        at.label =
-            told.next(run.goes_on ? std::function<void()>(tell) : std::function<void()>(), &victim)
-                .value_or("");
-    }
-    const bool stopped = !at.label.empty();
-    at.killed = stopped && !run.goes_on;
-    INFO("case \"" << name << "\", "
-                   << (at.killed ? "killed at"
-                       : stopped ? "stopped at"
-                                 : "not stopped, since it has no")
-                   << " step " << number << (stopped ? ", " : "") << at.label);
-    if (stopped && run.while_stopped && !is_told) run.while_stopped(at);
-    if (at.killed) {
-        victim.kill(SIGKILL);
-        REQUIRE(victim.wait().signaled(SIGKILL));
-    } else {
-        if (stopped) REQUIRE(::write(leave_pipe.in.get(), "", 1) == 1);
-        REQUIRE(victim.wait().exited());
-    }
-    run.check(at);
-    if (stopped) {
-        ++(at.killed ? all.deaths : all.stops);
-        all.labels.insert(at.label);
-    }
-    return at.label;
-}
-
-}  // namespace
-
 std::vector<std::string> crash_at_every_step(const char* name,
                                              const std::function<crash_run()>& make) {
-    const shared<std::array<std::atomic<const char*>, most_labels>> came_by;
-    passed = came_by->data();
     std::vector<std::string> labels;
     const shared<label_set> came_to;
     // A step that has another number each time may be missed: then it is looked for by its
@@ -312,15 +250,6 @@ std::vector<std::string> crash_at_every_step(const char* name,
     }
     INFO("case \"" << name << "\" has no IPCDOOR_STEP: is it compiled with IPCDOOR_STEPS?");
     REQUIRE_FALSE(labels.empty());
-    // Where the steps are not always the same, a label may be none's n-th.
-    for (const auto& each : *came_by) {
-        const char* const label = each.load();
-        if (label == nullptr) break;
-        if (all.labels.contains(label)) continue;
-        const std::string stood =
-            crash_once(name, make(), static_cast<unsigned>(labels.size()) + 1, label);
-        if (!stood.empty()) labels.push_back(stood);
-    }
     ++all.cases;
     std::printf("steps: %zu of \"%s\"\n", labels.size(), name);
     return labels;

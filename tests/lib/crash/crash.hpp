@@ -35,10 +35,8 @@
 // before it may be stopped there, and not after that: what other processes have to do at that
 // very moment is asked for there.
 //
-// A label that a case's victims came by, and at which none was stopped, as their steps are not
-// always the same, gets a victim of its own. A run without a choice of test cases fails if a
-// label that is compiled into the program has stopped no victim. It ends with the number of deaths;
-// each case says its own.
+// A run without a choice of test cases fails if a label that is compiled into the program has
+// stopped no victim. It ends with the number of deaths; each case says its own.
 //
 // check() uses Catch2's assertions, which say at which step the victim died. The victim uses
 // EXPECT_CHILD; what it throws is a failure, too.
