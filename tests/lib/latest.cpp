@@ -501,7 +501,7 @@ TEST_CASE("a reader that sits in slot 0 keeps no writer out", "[latest][hostile]
     CHECK(error_of([&] { const latest_writer<std::uint64_t> second(at, name, with_source()); }) ==
           EBUSY);
     out->write(2);
-    CHECK(in.wait_newer(1, soon)->value.value == 2);
+    CHECK(in.wait_newer(1, soon)->value == 2);
 }
 
 TEST_CASE("a writer does not go on from a number that cannot be", "[latest][hostile]") {
