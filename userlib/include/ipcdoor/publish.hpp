@@ -412,7 +412,6 @@ private:
         // when it looks.
         int ready = leading_ ? 0 : ::epoll_wait(epoll_.get(), events.data(), events.size(), 0);
         if (ready < 0) ready = 0;  // a signal: the next look will do
-        bool taken = false;
         bool newcomers = retry_ns_ != 0 && deadline::at_ns(retry_ns_).is_past();
         for (int i = 0; i < ready; ++i) {
             const session_tag tag = events[static_cast<std::size_t>(i)].data.u64;
@@ -422,14 +421,12 @@ private:
             }
             const auto session = sessions_.find(tag);
             if (session == sessions_.end()) continue;
-            taken = true;
             try {
                 session->second.take_events();
             } catch (const error& wrong) {
                 drop(session, wrong.error_number());
             }
         }
-        if (taken) wake_waiting();
         if (newcomers) admit();
         if (greeting_ != 0) greet();
     }
