@@ -1,4 +1,4 @@
-// Samples for many readers, without a copy.  ./publish paper &  then  ./publish 3, any number of them
+// Samples for many readers, without a copy.  ./publish paper &  then some  ./publish 3
 #include <chrono>
 #include <iostream>
 #include <ipcdoor/ipcdoor.hpp>

@@ -4,15 +4,24 @@
 #define IPCDOOR_TESTS_LIB_WAIT_SET_SUPPORT_HPP
 
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cstdint>
 #include <cstdlib>
 
+#include <ipcdoor/detail/wait_until.hpp>
 #include <ipcdoor/owned_fd.hpp>
 #include <ipcdoor/wait_set.hpp>
 
 namespace ipcdoor::test {
+
+// What this thread has used.
+inline std::uint64_t cpu_ns() {
+    timespec now{};
+    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return detail::to_ns(now);
+}
 
 // The simplest semaphore, shared with later children.
 class plain_semaphore {

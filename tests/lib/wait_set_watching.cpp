@@ -34,13 +34,6 @@ using namespace std::chrono_literals;
 
 namespace {
 
-std::uint64_t cpu_ns() {
-    timespec now{};
-    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
-           static_cast<std::uint64_t>(now.tv_nsec);
-}
-
 // A unit of a semaphore; counts the attempts. Level: its descriptor says all.
 template <bool Level>
 struct unit {

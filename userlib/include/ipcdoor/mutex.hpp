@@ -596,9 +596,7 @@ private:
         }
         timespec now{};
         ::clock_gettime(CLOCK_REALTIME, &now);
-        const timespec until = detail::to_timespec(
-            static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
-            static_cast<std::uint64_t>(now.tv_nsec) + detail::ns_until(until_ns));
+        const timespec until = detail::to_timespec(detail::to_ns(now) + detail::ns_until(until_ns));
         return futex(FUTEX_LOCK_PI, &until);
     }
 

@@ -45,6 +45,11 @@ inline timespec to_timespec(std::uint64_t ns) noexcept {
     return made;
 }
 
+inline std::uint64_t to_ns(const timespec& time) noexcept {
+    return static_cast<std::uint64_t>(time.tv_sec) * 1'000'000'000 +
+           static_cast<std::uint64_t>(time.tv_nsec);
+}
+
 // From now until then, 0 where it is past.
 inline std::uint64_t ns_until(std::uint64_t deadline_ns) noexcept {
     const std::uint64_t now = ipcdoor_now_ns();
