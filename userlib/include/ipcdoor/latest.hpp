@@ -66,7 +66,9 @@
 
 #include <ipcdoor/bytes.hpp>
 #include <ipcdoor/deadline.hpp>
+#include <ipcdoor/detail/owner_tag.hpp>
 #include <ipcdoor/detail/step.hpp>
+#include <ipcdoor/detail/wait_until.hpp>
 #include <ipcdoor/door.hpp>
 #include <ipcdoor/endpoint.hpp>
 #include <ipcdoor/error.hpp>
@@ -129,14 +131,6 @@ struct latest_shape {
         return latest_copy_offset(value_bytes, sequence % latest_copies);
     }
 };
-
-// Whether the writer that a latest_writer_tag() names is alive.
-inline bool latest_writer_lives(std::uint64_t tag, const endpoint& seen_from) {
-    const std::uint64_t slot = (tag & 0xffffffff) - 1;
-    if (slot >= seen_from.info().slots) return false;
-    const auto state = seen_from.slot_state(static_cast<std::uint32_t>(slot));
-    return state.state == IPCDOOR_SLOT_ALIVE && state.generation == tag >> 32;
-}
 
 class latest_writer_core {
 public:
@@ -203,8 +197,7 @@ private:
     static std::uint64_t roughly_now() noexcept {
         timespec now{};
         ::clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-        return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
-               static_cast<std::uint64_t>(now.tv_nsec);
+        return to_ns(now);
     }
 
     struct reader {
@@ -265,9 +258,8 @@ private:
         static_cast<void>(verify());
         const auto self = end_.info();
         std::uint64_t known = header().writer.load(std::memory_order_seq_cst);
-        if (known != 0 && latest_writer_lives(known, end_)) return false;
-        if (!header().writer.compare_exchange_strong(known,
-                                                     latest_writer_tag(self.slot, self.generation)))
+        if (known != 0 && owner_lives(end_.get(), self.slots, known)) return false;
+        if (!header().writer.compare_exchange_strong(known, owner_tag(self.slot, self.generation)))
             return false;
         // As the one before has left it.
         is_made_ = verify();
@@ -366,6 +358,7 @@ public:
     latest_reader_core(door& at, const std::string& name, const latest_shape& shape, deadline until)
         : shape_(shape), end_(enter(at, name, until)) {
         const auto info = end_.info();
+        slots_ = info.slots;
         slot_ = info.slot;
         generation_ = info.generation;
         const auto data = end_.data();
@@ -445,7 +438,7 @@ public:
             // It may be about to write the header.
             return end_.slot_state(0).state == IPCDOOR_SLOT_ALIVE;
         }
-        return latest_writer_lives(header().writer.load(std::memory_order_seq_cst), end_);
+        return owner_lives(end_.get(), slots_, header().writer.load(std::memory_order_seq_cst));
     }
 
     int fd() {
@@ -568,6 +561,7 @@ private:
 
     latest_shape shape_;
     endpoint end_;
+    std::uint32_t slots_ = 0;
     std::uint32_t slot_ = 0;
     std::uint32_t generation_ = 0;
     const std::byte* data_ = nullptr;

@@ -41,7 +41,7 @@ struct latest_header {
     shared_u64 align;
     // The number of the latest value, 0 before the first.
     alignas(ring_line_bytes) shared_u64 latest;
-    // latest_writer_tag() of the cell's writer, the last one if it is dead. Taken by exchange.
+    // owner_tag() of the cell's writer, the last one if it is dead. Taken by exchange.
     alignas(ring_line_bytes) shared_u64 writer;
     // Whom the writer rings: the generation of each reader, by slot.
     shared_u32 known[IPCDOOR_MAX_SLOTS];
@@ -52,11 +52,6 @@ static_assert(offsetof(latest_header, type) == 16 && offsetof(latest_header, val
 static_assert(offsetof(latest_header, align) == 32 && offsetof(latest_header, latest) == 128);
 static_assert(offsetof(latest_header, writer) == 256 && offsetof(latest_header, known) == 264);
 static_assert(sizeof(latest_header) == 1408);
-
-// (slot, generation) in a word that is never 0.
-constexpr std::uint64_t latest_writer_tag(std::uint32_t slot, std::uint32_t generation) noexcept {
-    return std::uint64_t{generation} << 32 | (std::uint64_t{slot} + 1);
-}
 
 struct latest_copy {
     alignas(ring_line_bytes) shared_u64 sequence;  // 2k of value k; odd while it is written

@@ -13,6 +13,7 @@
 
 #include <ipcdoor.h>
 
+#include <ipcdoor/detail/owner_tag.hpp>
 #include <ipcdoor/ring_layout.hpp>
 
 namespace ipcdoor {
@@ -46,11 +47,6 @@ struct sync_header {
 static_assert(sizeof(sync_header) == 128 && offsetof(sync_header, version_min) == 8);
 static_assert(offsetof(sync_header, version_max) == 12 && offsetof(sync_header, maker) == 16);
 static_assert(offsetof(sync_header, bytes) == 24 && offsetof(sync_header, parameter) == 32);
-
-// An attachment, which a slot and its generation name for ever; never 0.
-constexpr std::uint64_t owner_tag(std::uint32_t slot, std::uint32_t generation) noexcept {
-    return std::uint64_t{generation} << 32 | (slot + 1);
-}
 
 // Who waits for the doorbell: a bit for each slot, set by the waiter before it looks for
 // the last time, taken off by who rings it. generation[] says which attachment of the slot

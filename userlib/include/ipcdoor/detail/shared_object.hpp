@@ -25,6 +25,7 @@
 
 #include <ipcdoor/deadline.hpp>
 #include <ipcdoor/detail/fork_mark.hpp>
+#include <ipcdoor/detail/owner_tag.hpp>
 #include <ipcdoor/detail/step.hpp>
 #include <ipcdoor/detail/versions.hpp>
 #include <ipcdoor/door.hpp>
@@ -132,14 +133,8 @@ public:
         return state;
     }
 
-    // Whether the attachment that a tag names is alive. What is no tag names nobody. On
-    // soft, one that died before this endpoint came reads as a slot without anybody.
-    bool lives(std::uint64_t tag) const {
-        const std::uint32_t slot = static_cast<std::uint32_t>(tag) - 1;
-        if (slot >= slots_) return false;
-        const auto state = state_of(slot);
-        return state.state == IPCDOOR_SLOT_ALIVE && state.generation == tag >> 32;
-    }
+    // Whether the attachment that a tag names is alive.
+    bool lives(std::uint64_t tag) const { return owner_lives(end_, slots_, tag); }
 
 private:
     static constexpr std::chrono::seconds patience{10};
