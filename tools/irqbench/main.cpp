@@ -10,6 +10,8 @@
 #include <fstream>
 #include <sstream>
 
+#include "common/terminal.hpp"
+#include "common/write_file.hpp"
 #include "irqbench/compare/reports.hpp"
 #include "irqbench/cyclictest.hpp"
 #include "irqbench/instructions.hpp"
@@ -20,9 +22,7 @@
 #include "irqbench/run.hpp"
 #include "irqbench/sources.hpp"
 #include "irqbench/validate.hpp"
-#include "report/terminal.hpp"
 #include "report/units.hpp"
-#include "report/write_file.hpp"
 
 namespace irqbench {
 
@@ -128,7 +128,7 @@ int do_report(const options& o) {
     return exit_ok;
 }
 
-int dispatch(const options& o) {
+int dispatch(const options& o) try {
     switch (o.what) {
         case command::run: return do_run(o);
         case command::info: return do_info(o);
@@ -138,6 +138,9 @@ int dispatch(const options& o) {
         case command::compare: return do_compare(o.comparison);
     }
     return exit_usage;
+} catch (const door_absent& e) {
+    fmt::print(stderr, "irqbench: {}\n", e.what());
+    return exit_no_module;
 }
 
 }  // namespace
@@ -148,13 +151,5 @@ int main(int argc, char** argv) {
     irqbench::options o;
     int status = irqbench::exit_ok;
     if (!irqbench::parse_command_line(argc, argv, o, status)) return status;
-    try {
-        return irqbench::dispatch(o);
-    } catch (const irqbench::door_absent& e) {
-        fmt::print(stderr, "irqbench: {}\n", e.what());
-        return irqbench::exit_no_module;
-    } catch (const std::exception& e) {
-        fmt::print(stderr, "irqbench: {}\n", e.what());
-        return irqbench::exit_failed;
-    }
+    return common::run_tool("irqbench", [&] { return irqbench::dispatch(o); });
 }

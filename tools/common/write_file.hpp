@@ -7,7 +7,7 @@
 #include <stdexcept>
 #include <string>
 
-namespace report {
+namespace common {
 
 // Nothing for an empty path. Throws std::runtime_error.
 inline void write_file(const std::string& path, const std::string& text) {
@@ -18,4 +18,4 @@ inline void write_file(const std::string& path, const std::string& text) {
     if (!file) throw std::runtime_error("cannot write " + path);
 }
 
-}  // namespace report
+}  // namespace common
