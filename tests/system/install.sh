@@ -36,4 +36,9 @@ done
 wait "$server"
 TALK
 on_both talk.sh hello
+
+env -u MAKEFLAGS -u MAKELEVEL make -s -C "$top" uninstall BUILD="$build" DESTDIR="$work/root" \
+    PREFIX=/usr > uninstall.log 2>&1 || { cat uninstall.log; fail "make uninstall"; }
+left=$(find root -type f -o -type l)
+[ -z "$left" ] || fail "make uninstall left $left"
 echo "note: README's program built against DESTDIR and ran on soft: and door:"
