@@ -2,6 +2,7 @@
 #include "irqbench/instructions.hpp"
 
 #include <fmt/format.h>
+#include <ipcdoor.h>
 
 #include <algorithm>
 #include <cmath>
@@ -176,15 +177,16 @@ std::string json_instructions(const instruction_report& r) {
             {"slept", {f.slept[0], f.slept[1]}}, {"preempted", {f.preempted[0], f.preempted[1]}}};
     json absent = json::object();
     for (const absence& a : r.absent) absent[a.method] = a.reason;
-    const json j{{"output_version", report_output_version},
-                 {"tool", {{"name", "irqbench instructions"}, {"version", tool_version}}},
-                 {"unit", "instructions per round trip"},
-                 {"kernel", r.on.kernel},
-                 {"environment", to_string(r.on.where)},
-                 {"counted_loop_ratio", r.counted_loop_ratio},
-                 {"round_trips", r.round_trips},
-                 {"paths", figures},
-                 {"absent", absent}};
+    const json j{
+        {"output_version", report_output_version},
+        {"tool", {{"name", "irqbench instructions"}, {"version", IPCDOOR_LIBRARY_VERSION}}},
+        {"unit", "instructions per round trip"},
+        {"kernel", r.on.kernel},
+        {"environment", to_string(r.on.where)},
+        {"counted_loop_ratio", r.counted_loop_ratio},
+        {"round_trips", r.round_trips},
+        {"paths", figures},
+        {"absent", absent}};
     return j.dump(1) + "\n";
 }
 

@@ -2,6 +2,7 @@
 #include "irqbench/report_json.hpp"
 
 #include <fmt/format.h>
+#include <ipcdoor.h>
 
 #include "report/json.hpp"
 
@@ -37,9 +38,7 @@ json to_json(const stages& by, std::uint64_t count) {
         splits.push_back({{"percentile", s.percent}, {"samples", s.samples}, {"mean", means}});
     }
     return {{"in_interrupt", by.in_interrupt},
-            {"in_interrupt_percent", count == 0 ? 0.0
-                                                : 100.0 * static_cast<double>(by.in_interrupt) /
-                                                      static_cast<double>(count)},
+            {"in_interrupt_percent", percent_of(by.in_interrupt, count)},
             {"handler_cpus", cpus},
             {"stages", j},
             {"stage_split", splits}};
@@ -97,10 +96,6 @@ cell cell_from(const std::string& method, method_kind kind, const json& j) {
     return c;
 }
 
-}  // namespace
-
-namespace {
-
 json to_json(const parameters& p) {
     return {{"command_line", p.command_line},
             {"interval_us", p.interval_us},
@@ -140,7 +135,7 @@ json cells_of(const run_report& r, method_kind kind, const std::string& method) 
 
 std::string json_report(const run_report& r) {
     json j{{"output_version", report_output_version},
-           {"tool", {{"name", "irqbench"}, {"version", tool_version}}},
+           {"tool", {{"name", "irqbench"}, {"version", IPCDOOR_LIBRARY_VERSION}}},
            {"unit", "ns"},
            {"histogram_relative_error", histogram::relative_error},
            {"started", r.started},
