@@ -106,7 +106,7 @@ lint: ## static checks: shell, sparse, checkpatch, clang-format, clang-tidy
 .PHONY: format
 format: ## put the C++ sources into the project's format
 	@tools/setup --lint
-	git ls-files 'userlib/*.[ch]pp' 'tools/*.[ch]pp' 'tests/*.[ch]pp' | xargs clang-format -i
+	tools/lint --sources | xargs clang-format -i
 
 .PHONY: install uninstall
 install:: ## install library, headers and tools (PREFIX, DESTDIR, LIBDIR)
