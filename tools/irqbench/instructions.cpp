@@ -6,12 +6,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
 
 #include "irqbench/clock.hpp"
 #include "irqbench/pair.hpp"
 #include "irqbench/report_text.hpp"
 #include "irqbench/sources.hpp"
+#include "report/json.hpp"
 #include "report/units.hpp"
 
 namespace irqbench {
@@ -168,7 +168,6 @@ std::string text_instructions(const instruction_report& r, bool colour) {
 }
 
 std::string json_instructions(const instruction_report& r) {
-    using json = nlohmann::ordered_json;
     json figures = json::object();
     for (const instruction_figure& f : r.figures)
         figures[f.path][key_of(f.how)] = {
@@ -187,7 +186,7 @@ std::string json_instructions(const instruction_report& r) {
         {"round_trips", r.round_trips},
         {"paths", figures},
         {"absent", absent}};
-    return j.dump(1) + "\n";
+    return j.dump() + "\n";
 }
 
 }  // namespace irqbench

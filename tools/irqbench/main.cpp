@@ -69,13 +69,17 @@ int do_run(const options& o) {
 int do_info(const options& o) {
     const machine m = describe_machine();
     const timestamp_cost cost = measure_timestamp_cost();
+    const auto say = [&](const module_info* module) {
+        print(o, text_machine(m, module, cost, colour_wanted(STDOUT_FILENO)));
+        std::fflush(stdout);
+        write_file(o.json, json_machine(m, module, cost));
+    };
     try {
         const module_info module = describe_door(o.door);
-        fmt::print("{}", text_machine(m, &module, cost, colour_wanted(STDOUT_FILENO)));
+        say(&module);
         return exit_ok;
     } catch (const door_absent&) {
-        fmt::print("{}", text_machine(m, nullptr, cost, colour_wanted(STDOUT_FILENO)));
-        std::fflush(stdout);
+        say(nullptr);
         throw;
     }
 }
@@ -83,13 +87,14 @@ int do_info(const options& o) {
 int do_instructions(const options& o) {
     const instruction_report r = measure_instructions(o);
     print(o, text_instructions(r, colour_wanted(STDOUT_FILENO)));
-    if (!o.json.empty()) write_file(o.json, json_instructions(r));
+    write_file(o.json, json_instructions(r));
     return exit_ok;
 }
 
 int do_validate(const options& o) {
     const validation v = validate_timer(o);
     print(o, text_validation(v));
+    write_file(o.json, json_validation(v));
     return v.agrees() ? exit_ok : exit_failed;
 }
 

@@ -17,6 +17,33 @@ namespace {
 const std::vector<std::string> default_scenarios{"apart-idle", "same-idle", "apart-loaded",
                                                  "same-loaded"};
 
+// What means something to a command that does not measure as run does.
+std::vector<std::string> options_of(command what) {
+    switch (what) {
+        case command::info: return {"--door", "--json", "--quiet"};
+        case command::instructions:
+            return {"--door", "--source", "--methods", "--priority", "--json", "--quiet"};
+        case command::validate:
+            return {"--validate", "--door",   "--loops", "--priority",
+                    "--affinity", "--warmup", "--json",  "--quiet"};
+        case command::report: return {"--json", "--html", "--svg", "--quiet"};
+        case command::run:
+        case command::compare: break;
+    }
+    return {};
+}
+
+// Of no effect is refused, lest somebody waits for a file that nobody writes.
+void refuse_others(const CLI::App& app, command what, const std::string& name) {
+    const std::vector<std::string> taken = options_of(what);
+    for (const CLI::Option* option : app.get_options())
+        if (option->count() != 0 &&
+            std::find(taken.begin(), taken.end(), option->get_name()) == taken.end())
+            throw CLI::ValidationError(
+                option->get_name(),
+                "means nothing to '" + name + "', which takes " + CLI::detail::join(taken, ", "));
+}
+
 }  // namespace
 
 std::vector<std::string> resolve_names(const std::vector<std::string>& named,
@@ -181,6 +208,9 @@ bool parse_command_line(int argc, char** argv, options& o, int& status) {
             o.what = command::instructions;
         else if (app.got_subcommand("report"))
             o.what = command::report;
+        if (o.what != command::run)
+            refuse_others(app, o.what,
+                          validate ? "--validate" : app.get_subcommands().front()->get_name());
 
         o.sources_named = app.count("--source") != 0;
         o.methods_named = app.count("--methods") != 0;
@@ -205,8 +235,6 @@ bool parse_command_line(int argc, char** argv, options& o, int& status) {
         if (!o.side_loops_named) o.side_loops = std::max<std::uint64_t>(1, o.loops / 20);
         if (!o.histfile.empty() && o.histogram_us == 0)
             throw CLI::ValidationError("--histfile", "needs --histogram N");
-        if (o.what == command::report && (o.histogram_us != 0 || o.max_latency_ns != 0))
-            throw CLI::ValidationError("report", "takes --html, --svg and --json only");
     });
 }
 
