@@ -36,5 +36,5 @@ refused 2 "unknown name 'fifo'; known are message" "$irqbench" compare --methods
 refused 2 "unknown name 'lapic'" "$irqbench" compare --source lapic
 refused 2 "stands before 'compare'" "$irqbench" --loops 5 compare
 refused 2 "--scenario" "$irqbench" compare --scenario same-idle
-refused 3 "door:/nowhere" "$irqbench" compare --door door:/nowhere
+refused 3 "/nowhere is missing" "$irqbench" compare --door door:/nowhere
 refused 1 "source msi" "$irqbench" compare --door soft: --source msi --quick

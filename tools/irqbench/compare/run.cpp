@@ -194,9 +194,7 @@ door_choice choose_door(const compare_options& o, compare_parameters& with) {
         return {o.door, source};
     } catch (const ipcdoor::error& e) {
         if (means_absent(e.error_number()))
-            throw door_absent(std::string(e.what()) +
-                              ": load the module (insmod ipcdoor.ko), or compare without it "
-                              "(--door soft:)");
+            throw door_absent(std::string(e.what()) + " (--door soft: compares without it)");
         throw std::runtime_error(e.what());
     }
 }
