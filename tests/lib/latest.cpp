@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Latest values: whole ones only, whoever writes how fast, dies, lies or comes back.
 #include <poll.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,10 +8,7 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <random>
@@ -586,27 +582,16 @@ TEST_CASE("whatever a writer writes, its readers fail or go on", "[latest][hosti
 }
 
 TEST_CASE("readers of another user read, and cannot write", "[latest][user]") {
-    if (::geteuid() != 0) {
-        std::printf("skipped: only root can become other users\n");
-        return;
-    }
-    // The usual directory of soft: is for one user.
-    char directory[] = "/tmp/ipcdoor-latest-XXXXXX";
-    if (on_soft()) {
-        REQUIRE(::mkdtemp(directory) != nullptr);
-        REQUIRE(::chmod(directory, 01777) == 0);
-    }
-    const auto open_door = [&] {
-        return on_soft() ? door("soft:" + std::string(directory)) : test_door();
-    };
-    door at = open_door();
+    if (skipped_without_root()) return;
+    const public_doors doors;
+    door at = doors.open();
     const std::string name = unique_name();
     latest_options options = with_source();
     options.mode = 0644;
     latest_writer<int> out(at, name, options);
     out.write(42);
     child other = child::as_user(1234, [&] {
-        door own = open_door();
+        door own = doors.open();
         latest_reader<int> in(own, name);
         EXPECT_CHILD(in.read().value == 42);
         EXPECT_CHILD(error_of([&] { (void)own.attach(name); }) == EACCES);
@@ -614,5 +599,4 @@ TEST_CASE("readers of another user read, and cannot write", "[latest][user]") {
         return 0;
     });
     CHECK(other.wait().exited());
-    if (on_soft()) std::filesystem::remove_all(directory);
 }

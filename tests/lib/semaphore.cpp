@@ -5,16 +5,11 @@
 
 #include <poll.h>
 #include <signal.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <bit>
 #include <cerrno>
 #include <chrono>
-#include <cstdio>
-#include <cstdlib>
-#include <filesystem>
 #include <functional>
 #include <memory>
 #include <thread>
@@ -90,50 +85,36 @@ TEST_CASE("sem_open: EEXIST with O_EXCL, ENOENT without O_CREAT, EINVAL beyond S
 
 TEST_CASE("sem_open: EACCES without permission, and with it other users post and wait",
           "[semaphore][posix][users][fork]") {
-    if (::geteuid() != 0) {
-        std::printf("skipped: only root can become other users\n");
-        return;
-    }
-    // On soft other users must reach the directory.
-    char directory[] = "/tmp/ipcdoor-users-XXXXXX";
-    std::string uri;
-    if (on_soft()) {
-        REQUIRE(::mkdtemp(directory) != nullptr);
-        REQUIRE(::chmod(directory, 01777) == 0);
-        uri = std::string("soft:") + directory;
-    }
-    {
-        const auto open_door = [&] { return uri.empty() ? test_door() : door(uri); };
-        const std::string name = unique_name();
-        door at = open_door();
-        auto options = with(1);
-        semaphore closed(at, name + "-closed", options);
-        options.mode = 0444;  // reading is not enough
-        semaphore readable(at, name + "-readable", options);
-        options.mode = 0666;
-        semaphore open(at, name, options);
-        child other = child::as_user(65534, [&] {
-            door own = open_door();
-            for (const char* which : {"-closed", "-readable"}) {
-                EXPECT_CHILD(error_of([&] {
-                                 semaphore s(own, "0/" + name + which, with(0, opening::open_only));
-                             }) == EACCES);
-            }
-            semaphore shared(own, "0/" + name, with(0, opening::open_only));
-            shared.acquire(soon);
-            shared.post();
-            shared.post();
-            shared.acquire(soon);
-            shared.acquire(soon);
-            shared.acquire(soon);
-            return 0;
-        });
-        other.wait_asleep();
-        open.post();
-        CHECK(other.wait().exited());
-        CHECK(open.value() == 0);
-    }
-    if (!uri.empty()) std::filesystem::remove_all(directory);
+    if (skipped_without_root()) return;
+    const public_doors doors;
+    const std::string name = unique_name();
+    door at = doors.open();
+    auto options = with(1);
+    semaphore closed(at, name + "-closed", options);
+    options.mode = 0444;  // reading is not enough
+    semaphore readable(at, name + "-readable", options);
+    options.mode = 0666;
+    semaphore open(at, name, options);
+    child other = child::as_user(65534, [&] {
+        door own = doors.open();
+        for (const char* which : {"-closed", "-readable"}) {
+            EXPECT_CHILD(error_of([&] {
+                             semaphore s(own, "0/" + name + which, with(0, opening::open_only));
+                         }) == EACCES);
+        }
+        semaphore shared(own, "0/" + name, with(0, opening::open_only));
+        shared.acquire(soon);
+        shared.post();
+        shared.post();
+        shared.acquire(soon);
+        shared.acquire(soon);
+        shared.acquire(soon);
+        return 0;
+    });
+    other.wait_asleep();
+    open.post();
+    CHECK(other.wait().exited());
+    CHECK(open.value() == 0);
 }
 
 TEST_CASE("sem_wait: takes a unit if there is one", "[semaphore][posix]") {

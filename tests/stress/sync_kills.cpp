@@ -15,13 +15,10 @@
 // one owner of the mutex, no phase that ends early. Whatever sleeps for a minute is a hang,
 // and the program ends with 1.
 //
-// IPCDOOR_URI and IPCDOOR_TEST_SOURCE choose the back end and the source, as in
-// the library's tests; soft: in a directory of its own unless given.
+// The back end and the source are those of support/door_under_test.hpp.
 #define IPCDOOR_STEPS
 
 #include <signal.h>
-#include <stdlib.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <array>
@@ -31,7 +28,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <functional>
 #include <memory>
 #include <random>
@@ -45,6 +41,7 @@
 #include <ipcdoor/mutex.hpp>
 #include <ipcdoor/semaphore.hpp>
 
+#include "support/door_under_test.hpp"
 #include "support/process.hpp"
 
 namespace {
@@ -71,11 +68,8 @@ namespace {
 
 constexpr std::chrono::seconds soon{60};
 
-std::string uri;
-std::uint32_t source = IPCDOOR_SOURCE_AUTO;
 unsigned number = 0;
 
-door a_door() { return door(uri); }
 std::string a_name() {
     return "kills-" + std::to_string(::getpid()) + "-" + std::to_string(++number);
 }
@@ -93,12 +87,12 @@ constexpr std::uint32_t parties = 2;
 // All objects at once, as each process opens them.
 struct things {
     explicit things(const std::string& name)
-        : at(a_door()),
-          count(at, name + "-count", {.initial = 1, .source = source}),
-          resource(at, name + "-units", {.units = units, .source = source}),
-          lock(at, name + "-lock", {.source = source}),
-          changed(at, name + "-changed", {.source = source}),
-          meeting(at, name + "-meeting", {.parties = parties, .source = source}) {}
+        : at(door_uri()),
+          count(at, name + "-count", {.initial = 1, .source = source()}),
+          resource(at, name + "-units", {.units = units, .source = source()}),
+          lock(at, name + "-lock", {.source = source()}),
+          changed(at, name + "-changed", {.source = source()}),
+          meeting(at, name + "-meeting", {.parties = parties, .source = source()}) {}
     door at;
     semaphore count;
     resource_semaphore resource;
@@ -457,18 +451,6 @@ void at_random(std::chrono::seconds how_long, std::uint64_t seed) {
                 static_cast<unsigned long long>(rounds));
 }
 
-std::uint32_t source_named(const char* name) {
-    if (name == nullptr || *name == '\0') return IPCDOOR_SOURCE_AUTO;
-    const std::string wanted(name);
-    if (wanted == "soft" || wanted == "direct") return IPCDOOR_SOURCE_DIRECT;
-    if (wanted == "msi") return IPCDOOR_SOURCE_MSI;
-    if (wanted == "ipi") return IPCDOOR_SOURCE_IPI;
-    if (wanted == "timer") return IPCDOOR_SOURCE_TIMER;
-    std::fprintf(stderr, "IPCDOOR_TEST_SOURCE=%s: expected soft, direct, msi, ipi or timer\n",
-                 name);
-    std::exit(2);
-}
-
 }  // namespace
 
 int main(int argc, char** argv) try {
@@ -488,19 +470,8 @@ int main(int argc, char** argv) try {
         return 2;
     }
     std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
-    source = source_named(std::getenv("IPCDOOR_TEST_SOURCE"));
-    char directory[] = "/tmp/ipcdoor-kills-XXXXXX";
-    const char* given = std::getenv("IPCDOOR_URI");
-    const bool own = given == nullptr || *given == '\0';
-    if (own) {
-        if (::mkdtemp(directory) == nullptr) throw std::runtime_error("mkdtemp in /tmp");
-        uri = std::string("soft:") + directory;
-    } else {
-        uri = given;
-    }
     at_every_step();
     at_random(std::chrono::seconds(seconds), seed);
-    if (own) std::filesystem::remove_all(directory);
     std::printf("ok\n");
     return 0;
 } catch (const std::exception& wrong) {

@@ -123,6 +123,8 @@ void wait_thread_asleep(pid_t pid, pid_t tid, std::chrono::milliseconds timeout 
 
 // Becomes another user for good; true where it worked.
 bool become_user(uid_t uid, gid_t gid);
+// True, and said on the test's output, where the test cannot become others.
+bool skipped_without_root();
 
 // A UNIX socket pair to pass descriptors over. Throws std::system_error.
 class fd_channel {
