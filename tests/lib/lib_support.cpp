@@ -105,15 +105,6 @@ std::pair<channel, channel> channel_pair(std::uint64_t message_bytes,
     return {channel(std::move(ends.first), options), channel(std::move(ends.second), options)};
 }
 
-int error_of(const std::function<void()>& operation) {
-    try {
-        operation();
-    } catch (const std::system_error& error) {
-        return error.code().value();
-    }
-    return 0;
-}
-
 std::string pattern(std::uint64_t number, std::size_t bytes) {
     std::string text(bytes, '\0');
     for (std::size_t i = 0; i < bytes; ++i)

@@ -8,7 +8,6 @@
 
 #include <chrono>
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <string>
 #include <system_error>
@@ -21,6 +20,7 @@
 #include <ipcdoor/message.hpp>
 
 #include "support/door_under_test.hpp"
+#include "support/error_of.hpp"
 #include "support/temporary_directory.hpp"
 
 namespace ipcdoor::test {
@@ -72,9 +72,6 @@ private:
 std::pair<endpoint, endpoint> connected_pair(std::uint64_t slot_bytes = channel_slot_bytes(8192));
 std::pair<channel, channel> channel_pair(std::uint64_t message_bytes = 8192,
                                          const channel_options& options = {});
-
-// The errno value of what the operation throws, 0 if it throws nothing.
-int error_of(const std::function<void()>& operation);
 
 // In place of CHECK() in threads, where Catch2's are not safe: ends the program.
 void check_in_thread(bool right, const char* what);

@@ -13,6 +13,7 @@
 
 #include <ipcdoor/door.hpp>
 
+#include "support/error_of.hpp"
 #include "support/temporary_directory.hpp"
 
 namespace ipcdoor::test {
@@ -51,17 +52,6 @@ struct soft_pair {
     ipcdoor::endpoint server;
     ipcdoor::endpoint client;
 };
-
-// The errno value that `call` fails with, 0 where it does not.
-template <class Call>
-int error_of(Call&& call) {
-    try {
-        call();
-        return 0;
-    } catch (const ipcdoor::error& failure) {
-        return failure.error_number();
-    }
-}
 
 }  // namespace ipcdoor::test
 

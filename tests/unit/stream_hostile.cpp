@@ -6,43 +6,20 @@
 #include <cerrno>
 #include <random>
 #include <string>
-#include <system_error>
 #include <thread>
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/error_of.hpp"
 #include "unit/stream_pair.hpp"
+#include "unit/wrong_values.hpp"
 
 using namespace ipcdoor;
+using test::error_of;
 using test::stream_pair;
+using test::wrong_values;
 
 namespace {
-
-int error_of(const auto& operation) {
-    try {
-        operation();
-    } catch (const std::system_error& error) {
-        return error.code().value();
-    }
-    return 0;
-}
-
-// Wrong values for a word that holds `now`.
-std::vector<std::uint64_t> wrong_values(std::uint64_t now, std::uint64_t capacity) {
-    std::vector<std::uint64_t> values{0,
-                                      ~std::uint64_t{0},
-                                      now + 1,
-                                      now - 1,
-                                      now + capacity,
-                                      now + capacity + 1,
-                                      now - capacity,
-                                      now - capacity - 1,
-                                      now ^ (std::uint64_t{1} << 63),
-                                      std::uint64_t{1} << 32};
-    std::mt19937_64 random(now + 3);
-    for (int i = 0; i < 20; ++i) values.push_back(random());
-    return values;
-}
 
 constexpr std::uint64_t capacity = 1000;
 
