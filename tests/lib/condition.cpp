@@ -50,9 +50,7 @@ void take_one(monitor& here, state& shared_state) {
 }
 
 void wait_for(const std::atomic<std::uint64_t>& word, std::uint64_t value) {
-    const std::uint64_t limit = now_ns() + 60'000'000'000;
-    while (word != value && now_ns() < limit) std::this_thread::yield();
-    REQUIRE(word == value);
+    spin_until([&] { return word == value; });
 }
 
 }  // namespace

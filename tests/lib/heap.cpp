@@ -505,15 +505,12 @@ TEST_CASE("who sleeps for the lock is woken by its release and by its owner's de
         auto other = std::make_unique<visitor>(shop.name);
         const std::uint64_t held = heap_identity(other->end.slot(), other->end.info().generation);
         header_of(shop.end).lock = held;
-        std::atomic<int> tid{0};
-        std::thread waiter([&] {
-            tid = static_cast<int>(::gettid());
+        blocking_thread waiter([&] {
             void* const got = shop.mine.allocate(1, 1, soon);
             shop.mine.deallocate(got);
         });
-        while (tid == 0) std::this_thread::yield();
         while (header_of(shop.end).waiting[0].load() == 0) std::this_thread::yield();
-        wait_thread_asleep(::getpid(), tid);
+        waiter.wait_asleep();
         const auto before = shop.mine.statistics().takeovers;
         if (dies) {
             other.reset();
@@ -558,13 +555,8 @@ TEST_CASE("a connection's DATA carries a heap, also when one side is dead", "[he
     CHECK(*mine.find<int>("number") == 4);
     const std::uint64_t held = heap_identity(client->slot(), client->info().generation);
     header_of(server).lock = held;
-    std::atomic<int> tid{0};
-    std::thread waiter([&] {
-        tid = static_cast<int>(::gettid());
-        mine.deallocate(mine.allocate(1, 1, soon));
-    });
-    while (tid == 0) std::this_thread::yield();
-    wait_thread_asleep(::getpid(), tid);
+    blocking_thread waiter([&] { mine.deallocate(mine.allocate(1, 1, soon)); });
+    waiter.wait_asleep();
     CHECK(got != nullptr);
     theirs.reset();
     client.reset();

@@ -297,13 +297,9 @@ TEST_CASE("a sleeper is told of its writer's death", "[latest][fork][threads]") 
     written.wait();
     door at = test_door();
     latest_reader<int> in(at, name);
-    std::atomic<int> tid{0};
-    std::thread sleeper([&] {
-        tid = static_cast<int>(::gettid());
-        CHECK_IN_THREAD(error_of([&] { (void)in.wait_newer(1, soon); }) == EPIPE);
-    });
-    while (tid == 0) std::this_thread::yield();
-    wait_thread_asleep(::getpid(), tid);
+    blocking_thread sleeper(
+        [&] { CHECK_IN_THREAD(error_of([&] { (void)in.wait_newer(1, soon); }) == EPIPE); });
+    sleeper.wait_asleep();
     writing.kill();
     sleeper.join();
     CHECK(in.read().value == 1);
@@ -349,15 +345,12 @@ TEST_CASE("a reader that sleeps hears of a new writer", "[latest][threads]") {
     out->write(1);
     latest_reader<int> in(at, name);
     out.reset();
-    std::atomic<int> tid{0};
-    std::thread sleeper([&] {
-        tid = static_cast<int>(::gettid());
+    blocking_thread sleeper([&] {
         in.wait_writer(soon);
         const auto got = in.wait_newer(1, soon);
         CHECK_IN_THREAD(got && got->value == 2 && got->sequence == 2);
     });
-    while (tid == 0) std::this_thread::yield();
-    wait_thread_asleep(::getpid(), tid);
+    sleeper.wait_asleep();
     out.emplace(at, name, with_source(), soon);
     CHECK(out->sequence() == 1);
     out->write(2);

@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <cstdio>
 #include <cstdlib>
 #include <future>
 #include <stdexcept>
@@ -37,12 +36,6 @@ std::uint64_t scaled(std::uint64_t iterations) {
                                  ": expected a percentage, 1 to 100");
     const std::uint64_t some = iterations * percent / 100;
     return some == 0 ? 1 : some;
-}
-
-void check_in_thread(bool right, const char* what) {
-    if (right) return;
-    std::fprintf(stderr, "in a thread: not so: %s\n", what);
-    std::abort();
 }
 
 std::string unique_name() {

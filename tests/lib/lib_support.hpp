@@ -22,6 +22,7 @@
 #include "support/door_under_test.hpp"
 #include "support/error_of.hpp"
 #include "support/temporary_directory.hpp"
+#include "support/threads.hpp"
 
 namespace ipcdoor::test {
 
@@ -72,11 +73,6 @@ private:
 std::pair<endpoint, endpoint> connected_pair(std::uint64_t slot_bytes = channel_slot_bytes(8192));
 std::pair<channel, channel> channel_pair(std::uint64_t message_bytes = 8192,
                                          const channel_options& options = {});
-
-// In place of CHECK() in threads, where Catch2's are not safe: ends the program.
-void check_in_thread(bool right, const char* what);
-#define CHECK_IN_THREAD(...) \
-    ::ipcdoor::test::check_in_thread(static_cast<bool>(__VA_ARGS__), #__VA_ARGS__)
 
 // A payload whose every byte follows from its number and length.
 std::string pattern(std::uint64_t number, std::size_t bytes);

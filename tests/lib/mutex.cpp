@@ -221,7 +221,7 @@ TEST_CASE("waiting for a mutex goes on after signal handlers", "[mutex][fork]") 
     waiter.wait_asleep();
     for (int i = 1; i <= 3; ++i) {
         waiter.kill(SIGUSR1);
-        while (*handled < i) std::this_thread::sleep_for(1ms);
+        spin_until([&] { return *handled >= i; });
     }
     here.lock.unlock();
     CHECK(waiter.wait().exited());

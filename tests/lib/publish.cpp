@@ -2,7 +2,6 @@
 // Publish and subscribe: what arrives, what is lost and counted, who may hold what.
 #include <fcntl.h>
 #include <poll.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -307,26 +306,6 @@ TEST_CASE("lend() waits for a release where there are fewer chunks than may be h
     CHECK(reader.take(soon).as<std::uint64_t>() == 4);
 }
 
-TEST_CASE("lend() that waits gets what another thread gives back", "[publish]") {
-    newspaper news({.queue = 1, .max_held = 1, .max_loans = 3, .chunks = 3});
-    subscriber reader = news.subscribe();
-    news.paper.publish(std::uint64_t{1});
-    const sample held = reader.take(soon);
-    const loan first = news.paper.lend();
-    std::optional<loan> second(news.paper.lend());
-    std::atomic<bool> got{false};
-    std::thread waiting([&] {
-        const loan third = news.paper.lend(forever);
-        got = true;
-    });
-    while (news.paper.stats().waits == 0) std::this_thread::yield();
-    std::this_thread::sleep_for(10ms);
-    CHECK_FALSE(got);
-    second.reset();
-    waiting.join();
-    CHECK(got);
-}
-
 TEST_CASE("publish() that waits is woken although another thread polls", "[publish]") {
     newspaper news({.queue = 1, .slow = slow_subscriber::block});
     subscriber reader = news.subscribe();
@@ -364,15 +343,12 @@ TEST_CASE("a thread that waits for a chunk gets what the others leave", "[publis
     }
     const bool publishes = held.size() == 1;
 
-    std::atomic<pid_t> waiting_tid{0};
     std::atomic<bool> lent{false};
-    std::thread waiting([&] {
-        waiting_tid = static_cast<pid_t>(::syscall(SYS_gettid));
+    blocking_thread waiting([&] {
         static_cast<void>(news.paper.lend());
         lent = true;
     });
-    while (waiting_tid == 0) std::this_thread::sleep_for(1ms);
-    wait_thread_asleep(::getpid(), waiting_tid);
+    waiting.wait_asleep();
     CHECK_FALSE(lent);
     if (publishes)
         news.paper.publish(std::move(*other));
@@ -935,18 +911,18 @@ TEST_CASE("what a subscriber that lies has held wakes who waits for it", "[publi
     liar->greet(news);
     loan other = news.paper.lend();
     for (std::uint32_t chunk = 1; chunk <= 3; ++chunk) liar->mine->holds[chunk].store(chunk);
-    std::atomic<pid_t> waiting_tid{0};
+    std::atomic<bool> needs_more{false};
     std::atomic<bool> lent{false};
     // Those that were free are lent first.
-    std::thread waiting([&] {
+    blocking_thread waiting([&] {
         static_cast<void>(news.paper.publish(news.paper.lend()));
         static_cast<void>(news.paper.publish(news.paper.lend()));
-        waiting_tid = static_cast<pid_t>(::syscall(SYS_gettid));
+        needs_more = true;
         static_cast<void>(news.paper.lend());
         lent = true;
     });
-    while (waiting_tid == 0) std::this_thread::sleep_for(1ms);
-    wait_thread_asleep(::getpid(), waiting_tid);
+    spin_until([&] { return needs_more.load(); });
+    waiting.wait_asleep();
     CHECK_FALSE(lent);
     // Found out by another thread, which does not wait.
     liar->mine->head.store(1000);

@@ -192,13 +192,8 @@ TEST_CASE("a blocked pulse does not ring, and rings when it is unblocked", "[pul
 TEST_CASE("unblocking wakes who sleeps for a pulse", "[pulse][mask]") {
     two_ports p({.blocked = codes(1)});
     CHECK(p.client.send({.code = 1, .value = 1}));
-    std::atomic<pid_t> sleeper{0};
-    std::thread receiving([&] {
-        sleeper = ::gettid();
-        CHECK_IN_THREAD(p.server.receive(soon).value == 1);
-    });
-    while (sleeper == 0) std::this_thread::yield();
-    wait_thread_asleep(::getpid(), sleeper);
+    blocking_thread receiving([&] { CHECK_IN_THREAD(p.server.receive(soon).value == 1); });
+    receiving.wait_asleep();
     p.server.unblock(codes(1));
     receiving.join();
 }
@@ -448,13 +443,9 @@ TEST_CASE("a peer that is killed while one sleeps for its pulse is noticed", "[p
     endpoint end = local.accept();
     pulse_port pulses(end);
     ready.wait();
-    std::atomic<pid_t> sleeper{0};
-    std::thread receiving([&] {
-        sleeper = ::gettid();
-        CHECK_IN_THREAD(error_of([&] { pulses.receive(soon); }) == EPIPE);
-    });
-    while (sleeper == 0) std::this_thread::yield();
-    wait_thread_asleep(::getpid(), sleeper);
+    blocking_thread receiving(
+        [&] { CHECK_IN_THREAD(error_of([&] { pulses.receive(soon); }) == EPIPE); });
+    receiving.wait_asleep();
     CHECK(pulses.send({.code = 1}));
     peer.kill();
     receiving.join();

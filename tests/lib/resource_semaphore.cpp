@@ -140,7 +140,7 @@ TEST_CASE("units of a dead process serve all who wait", "[resource][fork][death]
         waiters.back().wait_asleep();
     }
     holder.kill();
-    for (int i = 0; i < 60'000 && sem.value() != 0; ++i) std::this_thread::sleep_for(1ms);
+    spin_until([&] { return sem.value() == 0; });
     leave.open();
     for (auto& one : waiters) CHECK(one.wait().exited());
     CHECK(sem.value() == 3);

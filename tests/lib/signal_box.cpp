@@ -415,15 +415,12 @@ TEST_CASE("blocked codes wait with their senders and come when they are unblocke
     CHECK(got == std::vector<std::uint64_t>{2, 12});
     CHECK_FALSE(post.box.try_receive());
     // Who sleeps is woken by it.
-    std::atomic<pid_t> sleeper{0};
     std::atomic<std::uint64_t> sum{0};
-    std::thread receiving([&] {
-        sleeper = ::gettid();
+    blocking_thread receiving([&] {
         sum += post.box.receive(soon).what.value;
         sum += post.box.receive(soon).what.value;
     });
-    while (sleeper == 0) std::this_thread::yield();
-    wait_thread_asleep(::getpid(), sleeper);
+    receiving.wait_asleep();
     CHECK(post.box.set_blocked(0) == codes(1));
     receiving.join();
     CHECK(sum == 12);

@@ -89,32 +89,6 @@ inline bool becomes_readable(int fd) {
     return ::poll(&one, 1, static_cast<int>(std::chrono::milliseconds(soon).count())) == 1;
 }
 
-// A thread that is expected to block.
-class blocking_thread {
-public:
-    explicit blocking_thread(std::function<void()> run)
-        : thread_([this, run = std::move(run)] {
-              tid_ = static_cast<pid_t>(::syscall(SYS_gettid));
-              run();
-              ended_ = true;
-          }) {}
-    ~blocking_thread() {
-        if (thread_.joinable()) thread_.join();
-    }
-    void wait_asleep() const {
-        while (tid_ == 0) std::this_thread::yield();
-        if (!ended_) wait_thread_asleep(::getpid(), tid_);
-    }
-    pthread_t handle() { return thread_.native_handle(); }
-    bool ended() const { return ended_; }
-    void join() { thread_.join(); }
-
-private:
-    std::atomic<pid_t> tid_{0};
-    std::atomic<bool> ended_{false};
-    std::thread thread_;
-};
-
 // The other end of a stream, played by hand.
 struct stream_puppet {
     explicit stream_puppet(endpoint from) : end(std::move(from)) {

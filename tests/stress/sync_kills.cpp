@@ -225,10 +225,7 @@ void kill_at_random(std::chrono::seconds how_long, std::uint64_t seed) {
         if (kills % 16 != 0) continue;
         for (std::uint32_t i = 0; i < 4; ++i) {
             const std::uint64_t before = seen->rounds[i];
-            const std::uint64_t limit = now_ns() + 60'000'000'000;
-            while (seen->rounds[i] == before && now_ns() < limit)
-                std::this_thread::sleep_for(100us);
-            expect(seen->rounds[i] != before, "a worker sleeps for ever");
+            spin_until([&] { return seen->rounds[i] != before; });
         }
     }
     for (auto& one : all) one.kill();

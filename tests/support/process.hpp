@@ -17,7 +17,9 @@
 #include <functional>
 #include <iosfwd>
 #include <new>
+#include <stdexcept>
 #include <string>
+#include <thread>
 #include <type_traits>
 #include <utility>
 
@@ -120,6 +122,18 @@ private:
 
 // Waits until the thread `tid` of process `pid` sleeps in the kernel.
 void wait_thread_asleep(pid_t pid, pid_t tid, std::chrono::milliseconds timeout = partner_deadline);
+
+// Looks again and again until the condition holds, which another thread or process makes true.
+// Throws std::runtime_error at the deadline.
+template <class Condition>
+void spin_until(Condition condition, std::chrono::milliseconds timeout = partner_deadline) {
+    const auto deadline = std::chrono::steady_clock::now() + timeout;
+    while (!condition()) {
+        if (std::chrono::steady_clock::now() >= deadline)
+            throw std::runtime_error("the partner did not do its part");
+        std::this_thread::sleep_for(std::chrono::microseconds(200));
+    }
+}
 
 // Becomes another user for good; true where it worked.
 bool become_user(uid_t uid, gid_t gid);

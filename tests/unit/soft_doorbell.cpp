@@ -11,6 +11,7 @@
 
 #include "support/catch.hpp"
 #include "support/process.hpp"
+#include "support/threads.hpp"
 #include "unit/soft_room.hpp"
 
 using namespace ipcdoor::test;
@@ -50,13 +51,8 @@ TEST_CASE("An endpoint can ring itself, awake or asleep", "[soft][doorbell]") {
     soft_pair pair(room);
     pair.server.ring(0, 5, 1);
     CHECK(pair.server.wait(vectors(5), 0s));
-    std::atomic<pid_t> tid{0};
-    std::thread sleeper([&] {
-        tid = ::gettid();
-        CHECK(pair.server.wait(vectors(6), 60s));
-    });
-    while (tid == 0) std::this_thread::yield();
-    wait_thread_asleep(::getpid(), tid);
+    blocking_thread sleeper([&] { CHECK_IN_THREAD(pair.server.wait(vectors(6), 60s)); });
+    sleeper.wait_asleep();
     pair.server.ring(0, 6, 1);
     sleeper.join();
 }

@@ -25,7 +25,6 @@
 #include <ipcdoor/subscribe.hpp>
 
 #include "lib/crash/crash.hpp"
-#include "lib/crash/partners.hpp"
 #include "lib/lib_support.hpp"
 #include "support/catch.hpp"
 #include "support/process.hpp"
@@ -122,7 +121,7 @@ publisher_options with_chunks(std::uint32_t chunks, publisher_options options) {
 // Subscribes, while `paper` lets in whoever comes.
 subscriber subscribe(door& at, const std::string& name, publisher& paper) {
     std::atomic<bool> in{false};
-    helper letting_in([&] {
+    blocking_thread letting_in([&] {
         while (!in) {
             paper.poll();
             std::this_thread::sleep_for(200us);
@@ -200,7 +199,7 @@ struct publisher_world {
     void start_waiting() {
         joining->join();
         waiting.emplace([this] { alerts.take_to_the_end(*alert); });
-        waiting->await_asleep_or_done();
+        waiting->wait_asleep_or_ended();
     }
 
     // What the dead one has left.
@@ -257,8 +256,8 @@ struct publisher_world {
     bool has_made_room = false;
     std::optional<door> victims_door;
     std::optional<publisher> paper;
-    std::optional<helper> waiting;
-    std::optional<helper> joining;
+    std::optional<blocking_thread> waiting;
+    std::optional<blocking_thread> joining;
 };
 
 struct oldest_world : publisher_world {
@@ -312,7 +311,7 @@ struct helped : World {
         making_room->join();
         World::check_all(where);
     }
-    std::optional<helper> making_room;
+    std::optional<blocking_thread> making_room;
 };
 
 // A third subscriber comes while the victim looks who comes; there is a history.
@@ -354,7 +353,7 @@ struct newcomer_world : publisher_world {
     }
     takings lates;
     std::atomic<bool> in{false};
-    std::optional<helper> coming;
+    std::optional<blocking_thread> coming;
 };
 
 // The third is a process that dies while the publisher, which lives, stands at a step.
@@ -406,7 +405,7 @@ struct no_publisher_world {
     const std::string name = unique_name();
     door at = test_door();
     std::optional<door> victims_door;
-    std::optional<helper> coming;
+    std::optional<blocking_thread> coming;
     int came_to = 0;
 };
 
@@ -486,7 +485,7 @@ TEST_CASE("a publisher dies at each step of its beginning", "[crash][publish]") 
                  world.came_to =
                      error_of([&] { subscriber never(world.at, world.name, {}, forever); });
              });
-             world.coming->await_asleep_or_done();
+             world.coming->wait_asleep_or_ended();
          }}};
     crash_at_every_step(cases);
 }
@@ -510,7 +509,7 @@ TEST_CASE("a subscriber that falls asleep at any step of publishing is woken", "
                  if (is_whole(got)) world.alerts.numbers.push_back(got.sequence());
                  world.say->over = true;
              });
-             world.waiting->await_asleep_or_done();
+             world.waiting->wait_asleep_or_ended();
          },
          true}};
     crash_at_every_step(cases);
@@ -580,7 +579,7 @@ struct subscriber_world {
         stop_serving();
         seen.take(bystander);
         waiting.emplace([this] { lend_all(paper, options, forever); });
-        waiting->await_asleep_or_done();
+        waiting->wait_asleep_or_ended();
     }
     // More than the victim's queue takes; the bystander's must be taken meanwhile.
     void start_publishing() {
@@ -592,7 +591,7 @@ struct subscriber_world {
                 seen.take(bystander);
             }
         });
-        waiting->await_asleep_or_done();
+        waiting->wait_asleep_or_ended();
     }
 
     void check_all(const crash_point&) {
@@ -618,8 +617,8 @@ struct subscriber_world {
     shared<news> say;
     std::optional<door> victims_door;
     std::optional<subscriber> victim;
-    std::optional<helper> waiting;
-    std::optional<helper> serving;
+    std::optional<blocking_thread> waiting;
+    std::optional<blocking_thread> serving;
 };
 
 // Has not subscribed when its steps begin.
@@ -686,8 +685,8 @@ struct needed_world : blocking_world {
         CHECK(paper.stats().waits > 0);
         blocking_world::check_all(where);
     }
-    std::optional<helper> needing;
-    std::optional<helper> watching;
+    std::optional<blocking_thread> needing;
+    std::optional<blocking_thread> watching;
 };
 // It lost some, and one more is taken back while it takes it.
 struct overtaken_world : lagging_world {
@@ -788,7 +787,7 @@ void start_needing(World& world, void (*need)(World&)) {
         need(world);
         world.say->done = true;
     });
-    world.waiting->await_asleep_or_done();
+    world.waiting->wait_asleep_or_ended();
 }
 
 }  // namespace
