@@ -24,6 +24,7 @@
 #include "lib/lib_support.hpp"
 #include "support/catch.hpp"
 #include "support/process.hpp"
+#include "support/vandal.hpp"
 
 using namespace ipcdoor;
 using namespace ipcdoor::test;
@@ -662,31 +663,27 @@ TEST_CASE("whatever is written while a heap works, it fails or goes on",
           "[heap][hostile][threads]") {
     store shop(24 * page, 48 * page, {.patience = 5ms});
     visitor other(shop.name);  // its mapping is the liar's
-    std::atomic<bool> done{false};
-    std::thread liar([&] {
-        std::mt19937_64 random(99);
-        auto* const words = reinterpret_cast<shared_u64*>(other.end.data().data());
-        while (!done) {
-            // Header, bitmaps, and the first granules, where roots are.
-            const auto which = random() % 3;
-            const std::uint64_t at = which == 0   ? random() % (sizeof(heap_header) / 8)
-                                     : which == 1 ? 2 * page / 8 + random() % 40
-                                                  : 2 * page / 8 + random() % 300;
-            const std::uint64_t values[] = {0,
-                                            ~std::uint64_t{0},
-                                            random(),
-                                            words[at] + 1,
-                                            words[at] - 1,
-                                            random() % (24 * page),
-                                            words[at] ^ 64};
-            words[at] = values[random() % 7];
-            if (random() % 50 == 0) {  // at times what makes sense, so that it gets anywhere
-                header_of(other.end).limit = 24 * page / 64;
-                header_of(other.end).journal.operation = 0;
-                header_of(other.end).lock = 0;
-            }
-            std::this_thread::yield();
+    auto* const words = reinterpret_cast<shared_u64*>(other.end.data().data());
+    vandal liar([&](xorshift64& random) {
+        // Header, bitmaps, and the first granules, where roots are.
+        const auto which = random() % 3;
+        const std::uint64_t at = which == 0   ? random() % (sizeof(heap_header) / 8)
+                                 : which == 1 ? 2 * page / 8 + random() % 40
+                                              : 2 * page / 8 + random() % 300;
+        const std::uint64_t values[] = {0,
+                                        ~std::uint64_t{0},
+                                        random(),
+                                        words[at] + 1,
+                                        words[at] - 1,
+                                        random() % (24 * page),
+                                        words[at] ^ 64};
+        words[at] = values[random() % 7];
+        if (random() % 50 == 0) {  // at times what makes sense, so that it gets anywhere
+            header_of(other.end).limit = 24 * page / 64;
+            header_of(other.end).journal.operation = 0;
+            header_of(other.end).lock = 0;
         }
+        std::this_thread::yield();
     });
     std::set<int> seen;
     const std::uint64_t rounds = scaled(4000);
@@ -700,8 +697,7 @@ TEST_CASE("whatever is written while a heap works, it fails or goes on",
         seen.insert(error_of([&] { (void)shop.mine.reclaim(5ms); }));
         if (i % 16 == 0) seen.insert(error_of([&] { (void)shop.mine.check(5ms); }));
     }
-    done = true;
-    liar.join();
+    liar.stop();
     for (const int code : seen) {
         INFO(code);
         CHECK(std::set<int>{0, EPROTO, ENOMEM, EINVAL, ETIMEDOUT, EPROTOTYPE, EBUSY, EDEADLK}.count(

@@ -22,6 +22,7 @@
 #include "lib/lib_support.hpp"
 #include "support/catch.hpp"
 #include "support/process.hpp"
+#include "support/vandal.hpp"
 
 using namespace ipcdoor;
 using namespace ipcdoor::test;
@@ -539,23 +540,19 @@ TEST_CASE("whatever a writer writes, its readers fail or go on", "[latest][hosti
     latest_bytes_writer out(at, name, 300, with_source());
     out.write("something");
     endpoint liar = at.attach(name);
-    std::atomic<bool> done{false};
-    std::thread lying([&] {
-        std::mt19937_64 random(5);
-        auto* const words = reinterpret_cast<shared_u64*>(liar.data().data());
-        while (!done) {
-            const std::uint64_t at_word =
-                16 + random() % (latest_data_bytes(300) / 8 - 16);  // not the magic
-            const std::uint64_t values[] = {0,
-                                            ~std::uint64_t{0},
-                                            random(),
-                                            random() % 400,
-                                            words[at_word] + 2,
-                                            words[16] * 2,
-                                            words[16] + 1};
-            words[random() % 3 == 0 ? 16 : at_word] = values[random() % 7];
-            std::this_thread::yield();
-        }
+    auto* const words = reinterpret_cast<shared_u64*>(liar.data().data());
+    vandal lying([&](xorshift64& random) {
+        const std::uint64_t at_word =
+            16 + random() % (latest_data_bytes(300) / 8 - 16);  // not the magic
+        const std::uint64_t values[] = {0,
+                                        ~std::uint64_t{0},
+                                        random(),
+                                        random() % 400,
+                                        words[at_word] + 2,
+                                        words[16] * 2,
+                                        words[16] + 1};
+        words[random() % 3 == 0 ? 16 : at_word] = values[random() % 7];
+        std::this_thread::yield();
     });
     latest_bytes_reader in(at, name, 300);
     std::set<int> seen;
@@ -566,8 +563,7 @@ TEST_CASE("whatever a writer writes, its readers fail or go on", "[latest][hosti
         seen.insert(error_of([&] { (void)in.read_if_newer(got, i); }));
         if (i % 10 == 0) seen.insert(error_of([&] { (void)in.wait_newer(got, i, 1ms); }));
     }
-    done = true;
-    lying.join();
+    lying.stop();
     for (const int code : seen) {
         INFO(code);
         CHECK(std::set<int>{0, EPROTO, EAGAIN, ENODATA, EPIPE, EMSGSIZE}.count(code) == 1);

@@ -24,6 +24,7 @@
 #include "lib/lib_support.hpp"
 #include "support/catch.hpp"
 #include "support/process.hpp"
+#include "support/vandal.hpp"
 
 using namespace ipcdoor;
 using namespace ipcdoor::test;
@@ -878,19 +879,15 @@ TEST_CASE("whatever a subscriber writes, lending never waits and the others get 
     subscriber honest = news.subscribe();
     auto liar = intruder(news);
     liar->greet(news);
-    std::atomic<bool> stop{false};
-    std::thread vandal([&] {
-        std::uint64_t x = 88172645463325252ULL;
-        while (!stop) {
-            x ^= x << 13, x ^= x >> 7, x ^= x << 17;
-            liar->mine->holds[x % publish_max_held].store(static_cast<std::uint32_t>(x >> 32) %
-                                                          (news.paper.chunks() + 1));
-            liar->mine->closed.store(x >> 8 & 1);
-            liar->mine->armed.store(x >> 9 & 63);
-            if (x % 8 == 0)
-                static_cast<void>(
-                    ipcdoor_ring(liar->end.get(), 1 - liar->end.slot(), 0, 1 + x / 8 % 8, x));
-        }
+    vandal writer([&](xorshift64& random) {
+        const std::uint64_t x = random();
+        liar->mine->holds[x % publish_max_held].store(static_cast<std::uint32_t>(x >> 32) %
+                                                      (news.paper.chunks() + 1));
+        liar->mine->closed.store(x >> 8 & 1);
+        liar->mine->armed.store(x >> 9 & 63);
+        if (x % 8 == 0)
+            static_cast<void>(
+                ipcdoor_ring(liar->end.get(), 1 - liar->end.slot(), 0, 1 + x / 8 % 8, x));
     });
     const std::uint64_t count = scaled(5'000);
     for (std::uint64_t i = 1; i <= count; ++i) {
@@ -900,8 +897,7 @@ TEST_CASE("whatever a subscriber writes, lending never waits and the others get 
         REQUIRE(news.paper.try_publish(std::move(*next)) == i);
         REQUIRE(honest.take(soon).as<std::uint64_t>() == i);
     }
-    stop = true;
-    vandal.join();
+    writer.stop();
     CHECK(honest.stats().dropped == 0);
 }
 

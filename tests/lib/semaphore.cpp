@@ -18,6 +18,7 @@
 #include "lib/lib_support.hpp"
 #include "support/catch.hpp"
 #include "support/process.hpp"
+#include "support/vandal.hpp"
 
 using namespace ipcdoor;
 using namespace ipcdoor::test;
@@ -660,18 +661,14 @@ TEST_CASE("whatever is written into a semaphore, calls end by their deadline",
     semaphore sem(here.end, {0, 8}, with(0));
     endpoint bad = here.at.attach(here.name);
     auto& layout = layout_of(bad);
-    std::atomic<bool> stop{false};
-    std::thread vandal([&] {
-        std::uint64_t x = 88172645463325252ULL;
-        while (!stop) {
-            x ^= x << 13, x ^= x >> 7, x ^= x << 17;
-            layout.line.sleeping[x % 4] = x;
-            layout.line.polling[x / 4 % 4] = ~x;
-            layout.line.next = static_cast<std::uint32_t>(x);
-            layout.line.generation[x % 256] = static_cast<std::uint32_t>(x >> 32) % 3;
-            layout.count = x % 2 == 0 ? 0 : 0xffffffff;
-            bad.ring(here.end.slot(), 8, x);
-        }
+    vandal writer([&](xorshift64& random) {
+        const std::uint64_t x = random();
+        layout.line.sleeping[x % 4] = x;
+        layout.line.polling[x / 4 % 4] = ~x;
+        layout.line.next = static_cast<std::uint32_t>(x);
+        layout.line.generation[x % 256] = static_cast<std::uint32_t>(x >> 32) % 3;
+        layout.count = x % 2 == 0 ? 0 : 0xffffffff;
+        bad.ring(here.end.slot(), 8, x);
     });
     const std::uint64_t rounds = 1 + scaled(50);
     for (std::uint64_t i = 0; i < rounds; ++i) {
@@ -680,6 +677,5 @@ TEST_CASE("whatever is written into a semaphore, calls end by their deadline",
         const int posted = error_of([&] { sem.post(); });
         CHECK((posted == 0 || posted == EOVERFLOW));
     }
-    stop = true;
-    vandal.join();
+    writer.stop();
 }

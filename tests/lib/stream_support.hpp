@@ -4,17 +4,13 @@
 #define IPCDOOR_TESTS_LIB_STREAM_SUPPORT_HPP
 
 #include <poll.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
-#include <atomic>
+#include <cstddef>
 #include <cstdint>
-#include <functional>
-#include <random>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <utility>
 
 #include <ipcdoor/pipe.hpp>
