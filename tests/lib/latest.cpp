@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 // Latest values: whole ones only, whoever writes how fast, dies, lies or comes back.
-#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -68,11 +67,6 @@ child endless_writer(const std::string& name, std::uint64_t first, const gate& s
 
 const latest_header& header_of(const endpoint& end) {
     return *reinterpret_cast<const latest_header*>(end.data().data());
-}
-
-bool is_readable(int fd, std::chrono::milliseconds timeout) {
-    pollfd look{fd, POLLIN, 0};
-    return ::poll(&look, 1, static_cast<int>(timeout.count())) == 1;
 }
 
 }  // namespace
@@ -372,7 +366,7 @@ TEST_CASE("fd() is readable when there is something newer", "[latest][poll]") {
         out->write(static_cast<int>(i));
         // Readable, as often as it takes until it has been seen.
         while (last < i) {
-            REQUIRE(is_readable(fd, std::chrono::milliseconds(60'000)));
+            REQUIRE(becomes_readable(fd));
             if (const auto got = in.read_if_newer(last)) {
                 last = got->sequence;
                 CHECK(got->value == static_cast<int>(i));
@@ -385,13 +379,13 @@ TEST_CASE("fd() is readable when there is something newer", "[latest][poll]") {
     last = 0;
     while (const auto got = in.read_if_newer(last)) last = got->sequence;
     const auto deadline = std::chrono::steady_clock::now() + soon;
-    while (is_readable(fd, 20ms)) {
+    while (becomes_readable(fd, 20ms)) {
         REQUIRE(std::chrono::steady_clock::now() < deadline);
         CHECK_FALSE(in.read_if_newer(last));
     }
     // A death is news.
     out.reset();
-    CHECK(is_readable(fd, std::chrono::milliseconds(60'000)));
+    CHECK(becomes_readable(fd));
     CHECK_FALSE(in.read_if_newer(last));
     CHECK_FALSE(in.has_writer());
 }

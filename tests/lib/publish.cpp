@@ -82,11 +82,6 @@ std::string text(const sample& what) {
     return {reinterpret_cast<const char*>(what.bytes().data()), what.size()};
 }
 
-bool is_readable(int fd) {
-    pollfd wanted{fd, POLLIN, 0};
-    return ::poll(&wanted, 1, 0) == 1;
-}
-
 }  // namespace
 
 TEST_CASE("a subscriber reads a sample where it was written, and as it was", "[publish]") {

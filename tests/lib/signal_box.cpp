@@ -3,7 +3,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -24,6 +23,7 @@
 #include <ipcdoor/signal_box.hpp>
 
 #include "lib/lib_support.hpp"
+#include "support/blocked_signal.hpp"
 #include "support/catch.hpp"
 #include "support/process.hpp"
 
@@ -68,34 +68,6 @@ struct watch_post {
     std::string name;
     door at;
     signal_box box;
-};
-
-// Blocks a signal in this thread and those that it starts.
-class blocked_signal {
-public:
-    explicit blocked_signal(int signo) {
-        sigemptyset(&set_);
-        sigaddset(&set_, signo);
-        pthread_sigmask(SIG_BLOCK, &set_, &before_);
-    }
-    ~blocked_signal() {
-        while (take(0s).si_signo != 0) {
-        }
-        pthread_sigmask(SIG_SETMASK, &before_, nullptr);
-    }
-    // si_signo is 0 where none came in time.
-    siginfo_t take(std::chrono::seconds timeout) {
-        const timespec limit{timeout.count(), 0};
-        siginfo_t info{};
-        while (sigtimedwait(&set_, &info, &limit) < 0) {
-            if (errno != EINTR) return {};
-        }
-        return info;
-    }
-
-private:
-    sigset_t set_;
-    sigset_t before_;
 };
 
 // As /proc says: "SigQ: PENDING/LIMIT".

@@ -3,8 +3,6 @@
 #ifndef IPCDOOR_TESTS_LIB_STREAM_SUPPORT_HPP
 #define IPCDOOR_TESTS_LIB_STREAM_SUPPORT_HPP
 
-#include <poll.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -73,16 +71,6 @@ std::pair<std::string, int> read_until_error(Reader& from) {
         }
     });
     return {all, error};
-}
-
-inline bool is_readable(int fd) {
-    pollfd one{fd, POLLIN, 0};
-    return ::poll(&one, 1, 0) == 1 && (one.revents & POLLIN) != 0;
-}
-
-inline bool becomes_readable(int fd) {
-    pollfd one{fd, POLLIN, 0};
-    return ::poll(&one, 1, static_cast<int>(std::chrono::milliseconds(soon).count())) == 1;
 }
 
 // The other end of a stream, played by hand.

@@ -76,6 +76,13 @@ void unique_fd::reset(int fd) {
     fd_ = fd;
 }
 
+bool is_readable(int fd) { return becomes_readable(fd, std::chrono::milliseconds(0)); }
+
+bool becomes_readable(int fd, std::chrono::milliseconds timeout) {
+    pollfd waiter{fd, POLLIN, 0};
+    return ::poll(&waiter, 1, static_cast<int>(timeout.count())) == 1;
+}
+
 void* map_shared(std::size_t bytes) {
     void* memory =
         ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

@@ -48,6 +48,11 @@ private:
     int fd_ = -1;
 };
 
+// Whether an event loop that waits for POLLIN is woken, at once or until the timeout; by a hang-up,
+// too.
+bool is_readable(int fd);
+bool becomes_readable(int fd, std::chrono::milliseconds timeout = partner_deadline);
+
 // Anonymous memory shared with later children; zeroed.
 void* map_shared(std::size_t bytes);
 void unmap_shared(void* memory, std::size_t bytes);
