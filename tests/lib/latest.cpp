@@ -53,13 +53,13 @@ latest_options with_source(std::uint32_t readers = 15, std::uint64_t type = 0) {
 }
 
 // A writer in a process of its own, which writes numbers from `first` on, until it is killed.
-child endless_writer(const std::string& name, std::uint64_t first, const gate& started) {
+child endless_writer(const std::string& name, std::uint64_t first, gate& started) {
     return child([&name, first, &started] {
         door at = test_door();
         latest_writer<sample> out(at, name, with_source(), soon);
         for (std::uint64_t i = first;; ++i) {
             out.write(sample::of(i));
-            if (i == first) const_cast<gate&>(started).open();
+            if (i == first) started.open();
         }
         return 0;
     });
@@ -179,7 +179,7 @@ TEST_CASE("a reader may come before its writer", "[latest][threads]") {
 
 TEST_CASE("values are whole while a writer writes as fast as it can", "[latest][fork]") {
     const std::string name = unique_name();
-    const gate started;
+    gate started;
     child writing = endless_writer(name, 1, started);
     started.wait();
     door at = test_door();
@@ -280,12 +280,12 @@ TEST_CASE("a deadline ends a wait for what nobody writes", "[latest]") {
 
 TEST_CASE("a sleeper is told of its writer's death", "[latest][fork][threads]") {
     const std::string name = unique_name();
-    const gate written;
+    gate written;
     child writing([&] {
         door at = test_door();
         latest_writer<int> out(at, name, with_source());
         out.write(1);
-        const_cast<gate&>(written).open();
+        written.open();
         for (;;) ::pause();
         return 0;
     });
@@ -307,7 +307,7 @@ TEST_CASE("a new writer goes on where a dead one was", "[latest][fork]") {
     std::optional<latest_reader<sample>> in;
     std::uint64_t last = 0;
     for (int life = 0; life < 4; ++life) {
-        const gate started;
+        gate started;
         child writing = endless_writer(name, last + 1, started);
         started.wait();
         if (!in) in.emplace(at, name);
@@ -395,11 +395,11 @@ TEST_CASE("a reader that dies harms nobody, and its place is free again", "[late
     const std::string name = unique_name();
     latest_writer<int> out(at, name, with_source(1));
     for (int life = 0; life < 3; ++life) {
-        const gate asleep;
+        gate asleep;
         child reading([&] {
             door own = test_door();
             latest_reader<int> in(own, name);
-            const_cast<gate&>(asleep).open();
+            asleep.open();
             std::uint64_t last = out.sequence();
             for (;;)
                 if (const auto got = in.wait_newer(last)) last = got->sequence;
