@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Stream sockets: both directions at once, half close, listeners, many connections in
 // one event loop, death. What they share with pipes is tested there.
-#include <sys/epoll.h>
-
 #include <array>
 #include <cerrno>
 #include <chrono>
@@ -10,6 +8,7 @@
 #include <map>
 #include <vector>
 
+#include "lib/event_loop.hpp"
 #include "lib/stream_support.hpp"
 
 using namespace ipcdoor;
@@ -24,33 +23,6 @@ stream_listen_options on_source(std::uint64_t capacity = 4096) {
     options.source = source();
     return options;
 }
-
-// epoll over some descriptors, level-triggered, that counts how often it was woken.
-class event_loop {
-public:
-    event_loop() : epoll_(::epoll_create1(EPOLL_CLOEXEC)) { REQUIRE(epoll_.get() >= 0); }
-    void add(int fd, std::uint64_t tag) {
-        epoll_event event{};
-        event.events = EPOLLIN;
-        event.data.u64 = tag;
-        REQUIRE(::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) == 0);
-    }
-    void remove(int fd) { REQUIRE(::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr) == 0); }
-    // The tags of those that are ready.
-    std::vector<std::uint64_t> wait(std::chrono::milliseconds timeout = soon) {
-        epoll_event events[64];
-        const int ready = ::epoll_wait(epoll_.get(), events, 64, static_cast<int>(timeout.count()));
-        std::vector<std::uint64_t> tags;
-        for (int i = 0; i < ready; ++i) tags.push_back(events[i].data.u64);
-        wakeups += tags.size();
-        return tags;
-    }
-
-    std::uint64_t wakeups = 0;
-
-private:
-    unique_fd epoll_;
-};
 
 }  // namespace
 
