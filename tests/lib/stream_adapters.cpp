@@ -22,13 +22,6 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// A pipe of the kernel's: {to read, to write}.
-std::pair<unique_fd, unique_fd> kernel_pipe(int flags = 0) {
-    int fds[2];
-    REQUIRE(::pipe2(fds, O_CLOEXEC | flags) == 0);
-    return {unique_fd(fds[0]), unique_fd(fds[1])};
-}
-
 std::string read_fd(int fd) {
     std::string all;
     char some[4096];

@@ -76,6 +76,13 @@ void unique_fd::reset(int fd) {
     fd_ = fd;
 }
 
+kernel_pipe::kernel_pipe(int flags) {
+    int ends[2];
+    if (::pipe2(ends, O_CLOEXEC | flags) != 0) throw_errno("pipe2");
+    read.reset(ends[0]);
+    write.reset(ends[1]);
+}
+
 bool is_readable(int fd) { return becomes_readable(fd, std::chrono::milliseconds(0)); }
 
 bool becomes_readable(int fd, std::chrono::milliseconds timeout) {

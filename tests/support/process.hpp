@@ -48,6 +48,14 @@ private:
     int fd_ = -1;
 };
 
+// A pipe of the kernel's. Throws std::system_error.
+struct kernel_pipe {
+    // O_NONBLOCK or nothing; both ends close on exec.
+    explicit kernel_pipe(int flags = 0);
+    unique_fd read;
+    unique_fd write;
+};
+
 // Whether an event loop that waits for POLLIN is woken, at once or until the timeout; by a hang-up,
 // too.
 bool is_readable(int fd);
