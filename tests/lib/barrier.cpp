@@ -5,11 +5,12 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
-#include <ipcdoor/barrier.hpp>
 #include <memory>
 #include <optional>
 #include <thread>
 #include <vector>
+
+#include <ipcdoor/barrier.hpp>
 
 #include "lib/lib_support.hpp"
 #include "support/catch.hpp"

@@ -5,10 +5,11 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
-#include <ipcdoor/condition.hpp>
 #include <memory>
 #include <thread>
 #include <vector>
+
+#include <ipcdoor/condition.hpp>
 
 #include "lib/lib_support.hpp"
 #include "support/catch.hpp"

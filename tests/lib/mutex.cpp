@@ -14,12 +14,13 @@
 #include <cstdio>
 #include <cstring>
 #include <fstream>
-#include <ipcdoor/mutex.hpp>
 #include <memory>
 #include <optional>
 #include <sstream>
 #include <thread>
 #include <vector>
+
+#include <ipcdoor/mutex.hpp>
 
 #include "lib/lib_support.hpp"
 #include "lib/random_deaths.hpp"

@@ -7,11 +7,12 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
-#include <ipcdoor/semaphore.hpp>
 #include <memory>
 #include <string>
 #include <thread>
 #include <vector>
+
+#include <ipcdoor/semaphore.hpp>
 
 #include "lib/lib_support.hpp"
 #include "lib/random_deaths.hpp"
