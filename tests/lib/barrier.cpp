@@ -5,8 +5,6 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
-#include <memory>
-#include <optional>
 #include <thread>
 #include <vector>
 

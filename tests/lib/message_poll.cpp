@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Channels in an event loop: level-triggered epoll on fd(), and nothing but tries.
 #include <chrono>
-#include <string>
 #include <thread>
-#include <vector>
 
 #include "lib/event_loop.hpp"
 #include "lib/lib_support.hpp"

@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <functional>

@@ -7,9 +7,7 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
-#include <functional>
 #include <optional>
-#include <string>
 #include <thread>
 #include <vector>
 

@@ -10,7 +10,6 @@
 #include <bit>
 #include <cerrno>
 #include <chrono>
-#include <functional>
 #include <memory>
 #include <thread>
 #include <vector>

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Stream sockets: both directions at once, half close, listeners, many connections in
 // one event loop, death. What they share with pipes is tested there.
-#include <array>
 #include <cerrno>
 #include <chrono>
-#include <future>
 #include <map>
 #include <vector>
 

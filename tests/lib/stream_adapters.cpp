@@ -4,12 +4,10 @@
 #include <fcntl.h>
 #include <sys/socket.h>
 
-#include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <sstream>
-#include <vector>
 
 #include <ipcdoor/descriptor.hpp>
 #include <ipcdoor/iostream.hpp>

@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Latest values whose writer dies at any step: the value before, or the new one, whole. And
 // sleep, from every step to every step.
-#include <unistd.h>
 
 #include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <memory>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <thread>
 

@@ -10,7 +10,6 @@
 #include <cstdint>
 #include <optional>
 #include <string_view>
-#include <utility>
 
 #include <ipcdoor/detail/step.hpp>
 #include <ipcdoor/semaphore.hpp>
