@@ -23,10 +23,10 @@
 namespace ipcdoor::test {
 
 // epoll over some descriptors, level-triggered, that counts how often it was woken.
-class event_loop {
+class epoll_set {
 public:
-    event_loop() { REQUIRE(epoll_); }
-    explicit event_loop(int fd) : event_loop() { add(fd, 0); }
+    epoll_set() { REQUIRE(epoll_); }
+    explicit epoll_set(int fd) : epoll_set() { add(fd, 0); }
     void add(int fd, std::uint64_t tag) {
         epoll_event event{};
         event.events = EPOLLIN;

@@ -17,7 +17,7 @@ TEST_CASE("after a try in vain, epoll tells of the next message, once for all of
     auto ends = channel_pair();
     auto& server = ends.first;
     auto& client = ends.second;
-    event_loop loop(server.fd());
+    epoll_set loop(server.fd());
     CHECK_FALSE(server.try_receive());
     for (int round = 0; round < 5; ++round) {
         CHECK(loop.wait(0ms).empty());
@@ -40,7 +40,7 @@ TEST_CASE("after a try in vain, epoll tells of room, and then of nothing", "[mes
     auto ends = channel_pair();
     auto& server = ends.first;
     auto& client = ends.second;
-    event_loop loop(client.fd());
+    epoll_set loop(client.fd());
     client.send("0", soon);
     CHECK_FALSE(client.try_receive());
     for (int round = 0; round < 5; ++round) {
@@ -67,7 +67,7 @@ TEST_CASE("an event loop serves a channel with no more wake-ups than there is to
             if (to.call(i, soon).as<std::uint64_t>() != i + 1) std::abort();
         to.send("stop", {.priority = 3}, soon);
     });
-    event_loop loop(server.fd());
+    epoll_set loop(server.fd());
     std::uint64_t wakeups = 0;
     for (bool going = true; going;) {
         while (const auto request = server.try_receive()) {
@@ -95,7 +95,7 @@ TEST_CASE("epoll tells of the peer's death", "[message][poll][death][fork]") {
         return 0;
     });
     channel from(local.accept());
-    event_loop loop(from.fd());
+    epoll_set loop(from.fd());
     while (!from.try_receive()) REQUIRE(loop.wait().size() == 1);
     peer.kill();
     CHECK(peer.wait().signaled(9));
@@ -111,7 +111,7 @@ TEST_CASE("epoll tells of what other threads left for the loop", "[message][poll
     auto ends = channel_pair();
     auto& server = ends.first;
     auto& client = ends.second;
-    event_loop loop(client.fd());
+    epoll_set loop(client.fd());
     CHECK_FALSE(client.try_receive());
     SECTION("a message that a call set aside") {
         std::thread service_thread([&, &from = server] {
@@ -163,7 +163,7 @@ TEST_CASE("epoll tells of what other threads left for the loop", "[message][poll
 TEST_CASE("a loop that only sends sleeps while there is no room", "[message][poll]") {
     auto ends = channel_pair();
     auto& client = ends.second;
-    event_loop loop(client.fd());
+    epoll_set loop(client.fd());
     while (client.try_send(pattern(1, 500))) {
     }
     CHECK(loop.wait(0ms).empty());

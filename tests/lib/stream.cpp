@@ -141,7 +141,7 @@ TEST_CASE("connecting to a stream listener that does not accept ends at the dead
 
 TEST_CASE("a level-triggered loop is woken once for each thing there is to do", "[stream]") {
     auto [one, other] = socket_pair(100);
-    event_loop loop;
+    epoll_set loop;
     loop.add(one.fd(), 0);
     std::byte room[1000];
     const std::string much(1000, 'x');
@@ -182,7 +182,7 @@ TEST_CASE("a level-triggered loop is woken once for each thing there is to do", 
 
 TEST_CASE("what a blocking call left behind does not keep a loop awake", "[stream]") {
     auto [one, other] = socket_pair(100);
-    event_loop loop;
+    epoll_set loop;
     loop.add(one.fd(), 0);
     std::byte room[100];
     // It sleeps for room until the deadline; then the room comes and nobody waits.
@@ -221,7 +221,7 @@ TEST_CASE("one thread serves two hundred connections", "[stream][fork]") {
         });
     }
 
-    event_loop loop;
+    epoll_set loop;
     constexpr std::uint64_t listening = ~std::uint64_t{0};
     loop.add(names.fd(), listening);
     std::map<std::uint64_t, stream_socket> ends;
@@ -305,7 +305,7 @@ TEST_CASE("an event loop is told of a killed peer", "[stream][death][fork]") {
     });
     stream_socket end(local.accept());
     opened.wait();
-    event_loop loop;
+    epoll_set loop;
     loop.add(end.fd(), 0);
     std::byte room[10];
     while (!loop.wait(0ms).empty()) {
