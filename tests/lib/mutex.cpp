@@ -14,17 +14,18 @@
 #include <cstdio>
 #include <cstring>
 #include <fstream>
-#include <ipcdoor/mutex.hpp>
 #include <memory>
-#include <optional>
 #include <sstream>
 #include <thread>
 #include <vector>
+
+#include <ipcdoor/mutex.hpp>
 
 #include "lib/lib_support.hpp"
 #include "lib/random_deaths.hpp"
 #include "support/catch.hpp"
 #include "support/process.hpp"
+#include "support/vandal.hpp"
 
 using namespace ipcdoor;
 using namespace ipcdoor::test;
@@ -221,7 +222,7 @@ TEST_CASE("waiting for a mutex goes on after signal handlers", "[mutex][fork]") 
     waiter.wait_asleep();
     for (int i = 1; i <= 3; ++i) {
         waiter.kill(SIGUSR1);
-        while (*handled < i) std::this_thread::sleep_for(1ms);
+        spin_until([&] { return *handled >= i; });
     }
     here.lock.unlock();
     CHECK(waiter.wait().exited());
@@ -646,20 +647,16 @@ TEST_CASE("whatever is written into a mutex, calls end by their deadline", "[mut
     endpoint bad = here.at.attach(here.name);
     auto& layout = *reinterpret_cast<mutex_layout*>(bad.data().data());
     const std::uint32_t self = mutex_record(here.end.slot(), here.end.info().generation);
-    std::atomic<bool> stop{false};
-    std::thread vandal([&] {
+    vandal writer([&](xorshift64& random) {
         const std::uint32_t own = tid();
-        std::uint64_t x = 88172645463325252ULL;
-        while (!stop) {
-            x ^= x << 13, x ^= x >> 7, x ^= x << 17;
-            const std::uint32_t numbers[] = {0, 1, 2, own, static_cast<std::uint32_t>(x)};
-            const std::uint32_t record = x % 3 == 0 ? self : static_cast<std::uint32_t>(x >> 32);
-            layout.word =
-                mutex_word(numbers[x % 5] | static_cast<std::uint32_t>(x & 0xc0000000), record);
-            layout.waiters[x % 256] = mutex_word(numbers[x / 8 % 5], record);
-            layout.state = x % 5 == 0 ? static_cast<std::uint32_t>(x) % 3 : 0;
-            if (x % 16 == 0) std::this_thread::sleep_for(1ms);
-        }
+        const std::uint64_t x = random();
+        const std::uint32_t numbers[] = {0, 1, 2, own, static_cast<std::uint32_t>(x)};
+        const std::uint32_t record = x % 3 == 0 ? self : static_cast<std::uint32_t>(x >> 32);
+        layout.word =
+            mutex_word(numbers[x % 5] | static_cast<std::uint32_t>(x & 0xc0000000), record);
+        layout.waiters[x % 256] = mutex_word(numbers[x / 8 % 5], record);
+        layout.state = x % 5 == 0 ? static_cast<std::uint32_t>(x) % 3 : 0;
+        if (x % 16 == 0) std::this_thread::sleep_for(1ms);
     });
     const std::uint64_t rounds = 1 + scaled(100);
     for (std::uint64_t i = 0; i < rounds; ++i) {
@@ -670,6 +667,5 @@ TEST_CASE("whatever is written into a mutex, calls end by their deadline", "[mut
         const int unlocked = error_of([&] { here.lock.unlock(); });
         CHECK((unlocked == 0 || unlocked == EPROTO));
     }
-    stop = true;
-    vandal.join();
+    writer.stop();
 }

@@ -13,6 +13,7 @@
 #include <ipcdoor/memory.hpp>
 
 #include "support/catch.hpp"
+#include "support/error_of.hpp"
 #include "support/process.hpp"
 
 using namespace ipcdoor;
@@ -35,12 +36,7 @@ namespace {
 owned_fd duplicate(int fd) { return owned_fd(::fcntl(fd, F_DUPFD_CLOEXEC, 0)); }
 
 int error_of_view(owned_fd fd, std::size_t bytes) {
-    try {
-        const memory_view view(std::move(fd), bytes);
-        return 0;
-    } catch (const error& wrong) {
-        return wrong.error_number();
-    }
+    return test::error_of([&] { const memory_view view(std::move(fd), bytes); });
 }
 
 }  // namespace
@@ -140,12 +136,7 @@ TEST_CASE("what could harm its reader is not mapped", "[memory]") {
 
 TEST_CASE("memory of impossible sizes and places is refused", "[memory]") {
     const auto refused = [](const memory_options& wanted) {
-        try {
-            const memory made(wanted);
-            return 0;
-        } catch (const error& wrong) {
-            return wrong.error_number();
-        }
+        return test::error_of([&] { const memory made(wanted); });
     };
     CHECK(refused({}) == EINVAL);
     CHECK(refused({.bytes = ~std::size_t{0}}) == EINVAL);
