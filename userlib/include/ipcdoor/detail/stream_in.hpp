@@ -16,6 +16,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 
 #include <ipcdoor.h>
 
@@ -71,7 +72,7 @@ public:
     template <class Parts>
     std::optional<std::size_t> try_read(const Parts& parts) {
         if (!turn_.take_briefly()) return std::nullopt;
-        const leaver here{*this};
+        const user here(*this);
         unarm();
         return read_now(parts, 0, false);
     }
@@ -103,30 +104,18 @@ public:
     std::span<const std::byte> peek(std::uint64_t deadline_ns) {
         user here(*this, deadline_ns);
         if (*await(deadline_ns, true) == 0) return {};
-        peeked_ =
-            static_cast<std::size_t>(std::min(cursor_->look(), cursor_->capacity() - offset_));
-        here.keep();
-        return {link_.peer_data() + offset_, peeked_};
+        return hand_out(here);
     }
 
     // The same without waiting; nothing where nothing is there.
     std::optional<std::span<const std::byte>> try_peek() {
         if (!turn_.take(0)) return std::nullopt;
-        struct giver {
-            stream_in* in;
-            ~giver() {
-                if (in != nullptr) in->turn_.give();
-            }
-        } here{this};
+        user here(*this);
         unarm();
         const std::optional<std::uint64_t> some = await(0, false);
         if (!some) return std::nullopt;
         if (*some == 0) return std::span<const std::byte>{};
-        peeked_ =
-            static_cast<std::size_t>(std::min(cursor_->look(), cursor_->capacity() - offset_));
-        here.in = nullptr;
-        turn_.keep();
-        return std::span<const std::byte>{link_.peer_data() + offset_, peeked_};
+        return hand_out(here);
     }
 
     // Gives back the first `bytes` of what was peeked.
@@ -160,7 +149,7 @@ public:
     // See stream_out.
     void acknowledge_stale() {
         if (!turn_.take_briefly()) return;
-        const leaver here{*this};
+        const user here(*this);
         if (left_armed_) return;
         try {
             link_.acknowledge(std::uint64_t{1} << stream_link::data_vector);
@@ -173,32 +162,38 @@ private:
     // Has the turn, and gives it back unless it is kept.
     class user {
     public:
-        user(stream_in& in, std::uint64_t deadline_ns) : in_(in) {
+        // The turn was taken.
+        explicit user(stream_in& in) noexcept : in_(&in) {}
+        // Waits for it. What unarm() throws gives it back: this object is complete by then.
+        user(stream_in& in, std::uint64_t deadline_ns) : user(with_turn(in, deadline_ns)) {
+            in.unarm();
+        }
+        ~user() {
+            if (in_ != nullptr) in_->turn_.give();
+        }
+        user(const user&) = delete;
+        user& operator=(const user&) = delete;
+        void keep() noexcept { std::exchange(in_, nullptr)->turn_.keep(); }
+
+    private:
+        static stream_in& with_turn(stream_in& in, std::uint64_t deadline_ns) {
             if (!in.turn_.take(deadline_ns)) {
                 throw_error(ETIMEDOUT,
                             "stream: the deadline passed while another thread was reading");
             }
-            in.unarm();
-        }
-        ~user() {
-            if (!kept_) in_.turn_.give();
-        }
-        user(const user&) = delete;
-        user& operator=(const user&) = delete;
-        void keep() noexcept {
-            kept_ = true;
-            in_.turn_.keep();
+            return in;
         }
 
-    private:
-        stream_in& in_;
-        bool kept_ = false;
+        stream_in* in_;
     };
 
-    struct leaver {
-        stream_in& in;
-        ~leaver() { in.turn_.give(); }
-    };
+    // Some bytes are there: those that lie in one stretch. The turn is kept.
+    std::span<const std::byte> hand_out(user& here) {
+        peeked_ =
+            static_cast<std::size_t>(std::min(cursor_->look(), cursor_->capacity() - offset_));
+        here.keep();
+        return {link_.peer_data() + offset_, peeked_};
+    }
 
     // What a try_ call left behind. The turn is the caller's.
     void unarm() {

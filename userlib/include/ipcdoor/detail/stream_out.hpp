@@ -15,6 +15,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 
 #include <ipcdoor.h>
 
@@ -93,8 +94,9 @@ public:
     std::optional<std::size_t> write_some(std::span<const std::byte> bytes,
                                           std::uint64_t deadline_ns, bool block) {
         if (!block) {
-            const brief_user here(*this);
-            if (!here) return std::nullopt;
+            if (!turn_.take_briefly()) return std::nullopt;
+            const user here(*this);
+            unarm();
             return write_some_now(bytes, 0, false);
         }
         const user here(*this, deadline_ns);
@@ -103,35 +105,20 @@ public:
 
     // Room in one stretch, 1 to `bytes`; the turn is kept until commit().
     std::span<std::byte> reserve(std::size_t bytes, std::uint64_t deadline_ns) {
-        if (bytes == 0) throw_error(EINVAL, "stream: reserve() of 0 bytes; ask for 1 at least");
+        check_reservation(bytes);
         user here(*this, deadline_ns);
         static_cast<void>(await(std::min<std::uint64_t>(bytes, half()), deadline_ns, true));
-        // Some was known of; there may be more.
-        const std::uint64_t room = cursor_.room(std::min<std::uint64_t>(bytes, capacity()));
-        reserved_ = static_cast<std::size_t>(
-            std::min<std::uint64_t>({room, bytes, cursor_.capacity() - offset_}));
-        here.keep();
-        return {data_ + offset_, reserved_};
+        return hand_out(here, bytes);
     }
 
     // The same without waiting; nothing where there is no room now.
     std::optional<std::span<std::byte>> try_reserve(std::size_t bytes) {
-        if (bytes == 0) throw_error(EINVAL, "stream: reserve() of 0 bytes; ask for 1 at least");
+        check_reservation(bytes);
         if (!turn_.take(0)) return std::nullopt;
-        struct leaver {
-            stream_out* out;
-            ~leaver() {
-                if (out != nullptr) out->leave();
-            }
-        } here{this};
+        user here(*this);
         unarm();
         if (!await(std::min<std::uint64_t>(bytes, half()), 0, false)) return std::nullopt;
-        const std::uint64_t room = cursor_.room(std::min<std::uint64_t>(bytes, capacity()));
-        reserved_ = static_cast<std::size_t>(
-            std::min<std::uint64_t>({room, bytes, cursor_.capacity() - offset_}));
-        here.out = nullptr;
-        turn_.keep();
-        return std::span<std::byte>{data_ + offset_, reserved_};
+        return hand_out(here, bytes);
     }
 
     // Publishes the first `bytes` of what was reserved.
@@ -197,50 +184,57 @@ public:
     // the endpoint's descriptor does not stay readable by them.
     void acknowledge_stale() {
         if (!turn_.take_briefly()) return;
-        if (!left_armed_) try_acknowledge();
-        leave();
+        const user here(*this);
+        if (left_armed_) return;
+        try {
+            link_.acknowledge(std::uint64_t{1} << stream_link::space_vector);
+        } catch (const error&) {
+            // Whoever uses this half meets it, too.
+        }
     }
 
 private:
     // Has the turn, and gives it back unless it is kept.
     class user {
     public:
-        user(stream_out& out, std::uint64_t deadline_ns) : out_(out) {
+        // The turn was taken.
+        explicit user(stream_out& out) noexcept : out_(&out) {}
+        // Waits for it. What unarm() throws gives it back: this object is complete by then.
+        user(stream_out& out, std::uint64_t deadline_ns) : user(with_turn(out, deadline_ns)) {
+            out.unarm();
+        }
+        ~user() {
+            if (out_ != nullptr) out_->leave();
+        }
+        user(const user&) = delete;
+        user& operator=(const user&) = delete;
+        void keep() noexcept { std::exchange(out_, nullptr)->turn_.keep(); }
+
+    private:
+        static stream_out& with_turn(stream_out& out, std::uint64_t deadline_ns) {
             if (!out.turn_.take(deadline_ns)) {
                 throw_error(ETIMEDOUT,
                             "stream: the deadline passed while another thread was writing");
             }
-            out.unarm();
-        }
-        ~user() {
-            if (!kept_) out_.leave();
-        }
-        user(const user&) = delete;
-        user& operator=(const user&) = delete;
-        void keep() noexcept {
-            kept_ = true;
-            out_.turn_.keep();
+            return out;
         }
 
-    private:
-        stream_out& out_;
-        bool kept_ = false;
+        stream_out* out_;
     };
 
-    class brief_user {
-    public:
-        explicit brief_user(stream_out& out) : out_(out), taken_(out.turn_.take_briefly()) {}
-        ~brief_user() {
-            if (taken_) out_.leave();
-        }
-        brief_user(const brief_user&) = delete;
-        brief_user& operator=(const brief_user&) = delete;
-        explicit operator bool() const noexcept { return taken_; }
+    static void check_reservation(std::size_t bytes) {
+        if (bytes == 0) throw_error(EINVAL, "stream: reserve() of 0 bytes; ask for 1 at least");
+    }
 
-    private:
-        stream_out& out_;
-        bool taken_;
-    };
+    // There is some room: what of it lies in one stretch, up to `bytes`. The turn is kept.
+    std::span<std::byte> hand_out(user& here, std::size_t bytes) {
+        // Some was known of; there may be more.
+        const std::uint64_t room = cursor_.room(std::min<std::uint64_t>(bytes, capacity()));
+        reserved_ = static_cast<std::size_t>(
+            std::min<std::uint64_t>({room, bytes, cursor_.capacity() - offset_}));
+        here.keep();
+        return {data_ + offset_, reserved_};
+    }
 
     std::uint64_t half() const noexcept { return std::max<std::uint64_t>(1, capacity() / 2); }
 
@@ -262,14 +256,6 @@ private:
         left_armed_ = false;
         cursor_.disarm();
         link_.acknowledge(std::uint64_t{1} << stream_link::space_vector);
-    }
-
-    void try_acknowledge() {
-        try {
-            link_.acknowledge(std::uint64_t{1} << stream_link::space_vector);
-        } catch (const error&) {
-            // Whoever uses this half meets it, too.
-        }
     }
 
     [[noreturn]] static void throw_gone() {
@@ -329,7 +315,6 @@ private:
 
     std::optional<std::size_t> write_some_now(std::span<const std::byte> bytes,
                                               std::uint64_t deadline_ns, bool block) {
-        if (!block) unarm();
         if (bytes.empty()) {
             check_open();
             return 0;
