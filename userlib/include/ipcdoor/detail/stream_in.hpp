@@ -324,7 +324,7 @@ private:
 
     stream_link& link_;
     const std::uint64_t spin_ns_;
-    turn turn_;
+    turn turn_{"stream: this thread is between peek() and consume(); end that first"};
     std::optional<consumer_cursor<1>> cursor_;  // all to left_armed_: who has the turn
     std::uint64_t offset_ = 0;                  // of head() in the data
     std::size_t peeked_ = 0;                    // handed out by peek()

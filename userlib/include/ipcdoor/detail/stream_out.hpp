@@ -352,7 +352,7 @@ private:
 
     stream_link& link_;
     const std::uint64_t spin_ns_;
-    turn turn_;
+    turn turn_{"stream: this thread is between reserve() and commit(); end that first"};
     producer_cursor<1> cursor_;  // all to left_armed_: who has the turn
     std::byte* const data_;
     std::uint64_t offset_;      // of tail() in the data
