@@ -20,8 +20,8 @@
 
 #include <ipcdoor.h>
 
-#include <ipcdoor/detail/channel_core.hpp>
 #include <ipcdoor/detail/cursor.hpp>
+#include <ipcdoor/detail/spin.hpp>
 #include <ipcdoor/detail/stream_link.hpp>
 #include <ipcdoor/detail/stream_parts.hpp>
 #include <ipcdoor/detail/turn.hpp>
@@ -253,7 +253,9 @@ private:
                 left_armed_ = true;
                 return std::nullopt;
             }
-            if (spin_ns_ != 0 && deadline_ns != 0 && spin()) continue;
+            if (spin_ns_ != 0 && deadline_ns != 0 &&
+                spin_for(spin_ns_, [this] { return look().has_value(); }))
+                continue;
             if (cursor_ && !cursor_->arm()) continue;
             const int waited = cursor_ ? link_.wait(stream_link::data_vector, deadline_ns)
                                        : link_.wait_for_header(deadline_ns);
@@ -266,18 +268,6 @@ private:
             }
             if (waited != -EPIPE) throw_if(waited);
         }
-    }
-
-    // Looks for bytes for spin_ns.
-    bool spin() {
-        const std::uint64_t end = ipcdoor_deadline_ns(spin_ns_);
-        do {
-            for (int i = 0; i < 32; ++i) {
-                if (look()) return true;
-                cpu_relax();
-            }
-        } while (ipcdoor_now_ns() < end);
-        return false;
     }
 
     template <class Parts>

@@ -19,8 +19,8 @@
 
 #include <ipcdoor.h>
 
-#include <ipcdoor/detail/channel_core.hpp>
 #include <ipcdoor/detail/cursor.hpp>
+#include <ipcdoor/detail/spin.hpp>
 #include <ipcdoor/detail/stream_link.hpp>
 #include <ipcdoor/detail/stream_parts.hpp>
 #include <ipcdoor/detail/turn.hpp>
@@ -286,7 +286,10 @@ private:
                 left_armed_ = true;
                 return std::nullopt;
             }
-            if (spin_ns_ != 0 && deadline_ns != 0 && spin()) continue;
+            if (spin_ns_ != 0 && deadline_ns != 0 && spin_for(spin_ns_, [this] {
+                    return cursor_.room(1) != 0 || shut_.load(std::memory_order_relaxed);
+                }))
+                continue;
             if (!cursor_.arm(need)) continue;
             const int waited = link_.wait(stream_link::space_vector, deadline_ns);
             if (waited == 0) continue;
@@ -299,18 +302,6 @@ private:
             }
             if (waited != -EPIPE) throw_if(waited);
         }
-    }
-
-    // Looks for room for spin_ns.
-    bool spin() {
-        const std::uint64_t end = ipcdoor_deadline_ns(spin_ns_);
-        do {
-            for (int i = 0; i < 32; ++i) {
-                if (cursor_.room(1) != 0) return true;
-                cpu_relax();
-            }
-        } while (ipcdoor_now_ns() < end && !shut_.load(std::memory_order_relaxed));
-        return false;
     }
 
     std::optional<std::size_t> write_some_now(std::span<const std::byte> bytes,
