@@ -3,7 +3,7 @@
 // The reading half of a stream: who reads, until when, and how it ends: cleanly,
 // once the writer finished and everything is read, or by the writer's death. One
 // thread at a time has the turn; it alone touches the cursor and waits for
-// data_vector.
+// reader_vector.
 #ifndef IPCDOOR_DETAIL_STREAM_IN_HPP
 #define IPCDOOR_DETAIL_STREAM_IN_HPP
 
@@ -141,9 +141,9 @@ public:
     // the end of the stream, the writer EPIPE.
     void shut() noexcept {
         if (shut_.exchange(true)) return;
-        link_.ring_own(stream_link::data_vector);
+        link_.ring_own(stream_link::reader_vector);
         link_.mine().gone.store(1, std::memory_order_release);
-        link_.ring_peer(stream_link::space_vector);
+        link_.ring_peer(stream_link::writer_vector);
     }
 
     // See stream_out.
@@ -152,7 +152,7 @@ public:
         const user here(*this);
         if (left_armed_) return;
         try {
-            link_.acknowledge(std::uint64_t{1} << stream_link::data_vector);
+            link_.acknowledge(stream_link::reader_vector);
         } catch (const error&) {
             // Whoever uses this half meets it, too.
         }
@@ -200,7 +200,7 @@ private:
         if (!left_armed_) return;
         left_armed_ = false;
         if (cursor_) cursor_->disarm();
-        link_.acknowledge(std::uint64_t{1} << stream_link::data_vector);
+        link_.acknowledge(stream_link::reader_vector);
     }
 
     // True once the peer's header is there and right.
@@ -246,7 +246,7 @@ private:
                 if (!acknowledged) {
                     // Before the look that comes next, so that no ring is taken for it.
                     acknowledged = true;
-                    link_.acknowledge(std::uint64_t{1} << stream_link::data_vector);
+                    link_.acknowledge(stream_link::reader_vector);
                     continue;
                 }
                 if (cursor_ && !cursor_->arm()) continue;
@@ -257,7 +257,7 @@ private:
                 spin_for(spin_ns_, [this] { return look().has_value(); }))
                 continue;
             if (cursor_ && !cursor_->arm()) continue;
-            const int waited = cursor_ ? link_.wait(stream_link::data_vector, deadline_ns)
+            const int waited = cursor_ ? link_.wait(stream_link::reader_vector, deadline_ns)
                                        : link_.wait_for_header(deadline_ns);
             if (waited == 0) continue;
             if (cursor_) cursor_->disarm();
@@ -309,7 +309,7 @@ private:
 
     // A dead writer needs no room.
     void publish() noexcept {
-        if (cursor_->publish()) link_.ring_peer(stream_link::space_vector);
+        if (cursor_->publish()) link_.ring_peer(stream_link::writer_vector);
     }
 
     stream_link& link_;

@@ -2,7 +2,7 @@
 //
 // The writing half of a stream: who writes, until when, and what ends it. One
 // thread at a time has the turn; it alone touches the cursor and waits for
-// space_vector.
+// writer_vector.
 #ifndef IPCDOOR_DETAIL_STREAM_OUT_HPP
 #define IPCDOOR_DETAIL_STREAM_OUT_HPP
 
@@ -145,7 +145,7 @@ public:
             if (all_read()) return;
             if (over) throw_error(EPIPE, "stream: the reader is gone before it had read all");
             if (!cursor_.arm(capacity())) return;
-            const int waited = link_.wait(stream_link::space_vector, deadline_ns);
+            const int waited = link_.wait(stream_link::writer_vector, deadline_ns);
             if (waited == 0) continue;
             cursor_.disarm();
             if (waited == -ETIMEDOUT) {
@@ -168,7 +168,7 @@ public:
     // told, and what it has published is the end.
     void shut() noexcept {
         shut_.store(true);
-        link_.ring_own(stream_link::space_vector);
+        link_.ring_own(stream_link::writer_vector);
         finish_if_free();
     }
 
@@ -177,7 +177,7 @@ public:
         shut_.store(true);
         if (finished_.exchange(true)) return;
         link_.mine().finished.store(1, std::memory_order_release);
-        link_.ring_peer(stream_link::data_vector);
+        link_.ring_peer(stream_link::reader_vector);
     }
 
     // For the other half's try_ calls: takes rings that nobody here waits for, so that
@@ -187,7 +187,7 @@ public:
         const user here(*this);
         if (left_armed_) return;
         try {
-            link_.acknowledge(std::uint64_t{1} << stream_link::space_vector);
+            link_.acknowledge(stream_link::writer_vector);
         } catch (const error&) {
             // Whoever uses this half meets it, too.
         }
@@ -255,7 +255,7 @@ private:
         if (!left_armed_) return;
         left_armed_ = false;
         cursor_.disarm();
-        link_.acknowledge(std::uint64_t{1} << stream_link::space_vector);
+        link_.acknowledge(stream_link::writer_vector);
     }
 
     [[noreturn]] static void throw_gone() {
@@ -279,7 +279,7 @@ private:
                 if (!acknowledged) {
                     // Before the look that comes next, so that no ring is taken for it.
                     acknowledged = true;
-                    link_.acknowledge(std::uint64_t{1} << stream_link::space_vector);
+                    link_.acknowledge(stream_link::writer_vector);
                     continue;
                 }
                 if (!cursor_.arm(need)) continue;
@@ -291,7 +291,7 @@ private:
                 }))
                 continue;
             if (!cursor_.arm(need)) continue;
-            const int waited = link_.wait(stream_link::space_vector, deadline_ns);
+            const int waited = link_.wait(stream_link::writer_vector, deadline_ns);
             if (waited == 0) continue;
             cursor_.disarm();
             if (waited == -ETIMEDOUT) {
@@ -338,7 +338,7 @@ private:
     }
 
     void publish() noexcept {
-        if (cursor_.publish()) link_.ring_peer(stream_link::data_vector);
+        if (cursor_.publish()) link_.ring_peer(stream_link::reader_vector);
     }
 
     stream_link& link_;
