@@ -12,13 +12,12 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <new>
-#include <string>
-#include <system_error>
+#include <memory>
 
 #include "backend.h"
 #include "border.h"
 #include "failure.h"
+#include "sys.h"
 
 using namespace ipcdoor::backend;
 

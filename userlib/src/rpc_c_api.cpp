@@ -23,11 +23,11 @@
 #include <system_error>
 #include <utility>
 
+#include <ipcdoor/detail/fork_mark.hpp>
 #include <ipcdoor/rpc.hpp>
 
 #include "border.h"
 #include "failure.h"
-#include "owner.h"
 
 using namespace ipcdoor::backend;
 namespace rpc = ipcdoor::rpc;
@@ -36,7 +36,7 @@ struct ipcdoor_rpc_server {
     ipcdoor_rpc_server(ipcdoor::door& at, const char* name, const ipcdoor::mailbox_options& options)
         : served(at, name, options) {}
 
-    owner_mark owner;
+    const ipcdoor::detail::fork_mark owner;
     rpc::server served;
 };
 
@@ -44,14 +44,14 @@ struct ipcdoor_rpc_client {
     ipcdoor_rpc_client(ipcdoor::channel end, const rpc::client_options& options)
         : calls(std::move(end), options) {}
 
-    owner_mark owner;
+    const ipcdoor::detail::fork_mark owner;
     rpc::client calls;
 };
 
 struct ipcdoor_rpc_pending {
     explicit ipcdoor_rpc_pending(rpc::pending_raw started) : reply(std::move(started)) {}
 
-    owner_mark owner;
+    const ipcdoor::detail::fork_mark owner;
     rpc::pending_raw reply;
 };
 

@@ -71,15 +71,6 @@ mapping::mapping(int fd, std::uint64_t offset, std::size_t bytes, access how) {
     bytes_ = bytes;
 }
 
-mapping mapping::anonymous(std::size_t bytes) {
-    void* address = map(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (address == MAP_FAILED) throw failure(errno, "no memory for %zu bytes", bytes);
-    mapping made;
-    made.address_ = address;
-    made.bytes_ = bytes;
-    return made;
-}
-
 mapping mapping::reserved(std::size_t bytes) {
     void* address =
         map(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -115,10 +106,6 @@ pid_t thread_id() noexcept { return static_cast<pid_t>(::syscall(SYS_gettid)); }
 uid_t effective_uid() noexcept { return ::geteuid(); }
 gid_t effective_gid() noexcept { return ::getegid(); }
 std::size_t page_bytes() noexcept { return static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)); }
-
-bool wipe_on_fork(const mapping& pages) noexcept {
-    return ::madvise(pages.address(), pages.bytes(), MADV_WIPEONFORK) == 0;
-}
 
 const char* environment(const char* name) noexcept { return ::secure_getenv(name); }
 
@@ -208,7 +195,6 @@ int make_blocking(int fd) noexcept {
     const int flags = ::fcntl(fd, F_GETFL);
     return result(flags < 0 ? flags : ::fcntl(fd, F_SETFL, flags & ~O_NONBLOCK));
 }
-int duplicate(int fd) noexcept { return result(::fcntl(fd, F_DUPFD_CLOEXEC, 0)); }
 
 int device_control(int fd, unsigned long request, void* argument) noexcept {
     return result(::ioctl(fd, request, argument));
