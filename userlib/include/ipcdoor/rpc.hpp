@@ -38,7 +38,6 @@
 #ifndef IPCDOOR_RPC_HPP
 #define IPCDOOR_RPC_HPP
 
-#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
