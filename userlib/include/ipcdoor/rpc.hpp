@@ -61,6 +61,7 @@
 #include <vector>
 
 #include <ipcdoor/deadline.hpp>
+#include <ipcdoor/detail/rendezvous.hpp>
 #include <ipcdoor/door.hpp>
 #include <ipcdoor/error.hpp>
 #include <ipcdoor/mailbox.hpp>
@@ -591,10 +592,12 @@ struct client_options {
 
 class client {
 public:
-    // Connects. Throws what door::connect() throws.
+    // Connects, and goes on after signal handlers ran. Throws what else door::connect() throws.
     client(door& at, const std::string& name, deadline until = std::chrono::seconds(30),
            const client_options& options = {})
-        : client(channel(at.connect(name, until), options.channel), options) {}
+        : client(
+              channel(ipcdoor::detail::connect_through_signals(at, name, until), options.channel),
+              options) {}
     explicit client(channel end, const client_options& options = {})
         : end_(std::move(end)), options_(options) {}
 
