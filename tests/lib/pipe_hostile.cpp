@@ -102,7 +102,7 @@ TEST_CASE("a reader survives every wrong word of its writer", "[pipe][hostile]")
         puppet.open(stream_writes);
         puppet.slot().output.tail = ~std::uint64_t{0};
     }
-    puppet.ring(detail::stream_link::data_vector);
+    puppet.ring(detail::stream_link::reader_vector);
     CHECK(reads() == EPROTO);
     CHECK(reads() == EPROTO);
     std::byte one[1];
@@ -119,7 +119,7 @@ TEST_CASE("a stream that ended has ended, whatever its writer says later", "[pip
     CHECK(read_all(reader).size() == 10);
     puppet.slot().output.tail = 20;
     puppet.slot().finished = 0;
-    puppet.ring(detail::stream_link::data_vector);
+    puppet.ring(detail::stream_link::reader_vector);
     CHECK(read_once(reader).empty());
 }
 

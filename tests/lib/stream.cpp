@@ -188,7 +188,7 @@ TEST_CASE("what a blocking call left behind does not keep a loop awake", "[strea
     // It sleeps for room until the deadline; then the room comes and nobody waits.
     one.write(std::string(100, 'x'), soon);
     REQUIRE(error_of([&, &to = one] { to.write("y", 10ms); }) == ETIMEDOUT);
-    other.raw().ring(1 - other.raw().slot(), detail::stream_link::space_vector);
+    other.raw().ring(1 - other.raw().slot(), detail::stream_link::writer_vector);
     REQUIRE(loop.wait().size() == 1);
     REQUIRE_FALSE(one.try_read(room));
     CHECK(loop.wait(0ms).empty());

@@ -85,7 +85,7 @@ struct stream_puppet {
     // A well-formed slot.
     void open(std::uint32_t roles) {
         capacity = init_stream_slot(memory, slot_bytes, roles);
-        ring(detail::stream_link::data_vector);
+        ring(detail::stream_link::reader_vector);
     }
 
     endpoint end;

@@ -19,7 +19,6 @@
 #include <optional>
 #include <span>
 #include <string_view>
-#include <utility>
 
 #include <ipcdoor.h>
 

@@ -11,13 +11,9 @@
 #ifndef IPCDOOR_HEAP_LAYOUT_HPP
 #define IPCDOOR_HEAP_LAYOUT_HPP
 
-#include <atomic>
-#include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <string>
 
-#include <ipcdoor/error.hpp>
 #include <ipcdoor/ring_layout.hpp>
 
 namespace ipcdoor {

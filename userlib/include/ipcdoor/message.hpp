@@ -77,6 +77,7 @@
 #include <string_view>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include <ipcdoor/bytes.hpp>
 #include <ipcdoor/deadline.hpp>
