@@ -4,7 +4,16 @@
 // has a doorbell with 64 vectors.
 //
 // Threads: every member but the move operations, close() and the destructor may
-// be called from several threads at once. A fork()ed child may only destroy it.
+// be called from several threads at once.
+//
+// fork(). An endpoint is its process's own, on both back ends. A child has a copy of the
+// handle, which it may destroy; anything else fails with EPERM. It has none of the memory:
+// slots and DATA are not mapped there, and touching what the parent was given is a SIGSEGV,
+// or hits what the child has mapped there since. (Where another thread is inside of a call
+// that maps memory meanwhile, soft may leave the child that piece.) The endpoint's
+// descriptors stay open in the child until it destroys the copy or executes a program: that
+// never hides the parent's death, but with the module its close(). To take part, a child
+// opens a door and attaches, or connects, by itself.
 //
 // Errors are ipcdoor::error with the errno values that <ipcdoor.h> lists for the
 // C call of the same name. Waiting calls return false or nothing at the deadline
