@@ -590,12 +590,6 @@ private:
     // 0 or an errno value.
     int futex(int operation, const timespec* until) const noexcept {
         auto* const word = reinterpret_cast<std::uint32_t*>(&shared_.word);
-#if defined(SYS_futex_time64)
-        // 32 bits: with a time_t of 64 only this one takes our timespec.
-        if (sizeof(until->tv_sec) > sizeof(long))
-            return ::syscall(SYS_futex_time64, word, operation, 0, until, nullptr, 0) == 0 ? 0
-                                                                                           : errno;
-#endif
         return ::syscall(SYS_futex, word, operation, 0, until, nullptr, 0) == 0 ? 0 : errno;
     }
 
