@@ -94,6 +94,80 @@ TEST_CASE("a damaged heap is an error", "[heap][hostile]") {
     }
 }
 
+namespace {
+
+// A liar's roots: each in a granule of its own, the first one at `first`, followed by one
+// allocation that takes all the rest.
+struct false_roots {
+    false_roots(endpoint& end, std::uint64_t from, std::uint64_t count, std::uint64_t last)
+        : first(from), data(end.data().data()), bitmaps(heap_geometry_of(end.data().size(), page)) {
+        for (std::uint64_t granule = first; granule < last; ++granule) {
+            set(0, granule);
+            if (granule < first + count) set(1, granule);
+        }
+        for (std::uint64_t i = 0; i < count; ++i) {
+            heap_root& made = at(i);
+            made.next = i + 1 < count ? (first + i + 1) * heap_granule : 0;
+            made.builder = heap_identity(7, 1);  // nobody
+            made.serial = i + 1000;
+            made.object = sizeof(heap_root) + 4;
+            made.name_bytes = 4;
+        }
+        for (shared_u64& bucket : header_of(end).roots) bucket = first * heap_granule;
+        header_of(end).used = last - first;
+        header_of(end).blocks = count;
+    }
+    heap_root& at(std::uint64_t i) const {
+        return *reinterpret_cast<heap_root*>(data + (first + i) * heap_granule);
+    }
+    void set(unsigned bitmap, std::uint64_t granule) const {
+        reinterpret_cast<shared_u64*>(data + bitmaps.bitmap(bitmap))[granule / 64] |=
+            std::uint64_t{1} << granule % 64;
+    }
+
+    std::uint64_t first;
+    std::byte* data;
+    heap_geometry bitmaps;
+};
+
+}  // namespace
+
+TEST_CASE("roots that lead nowhere take no longer than DATA is large", "[heap][hostile]") {
+    // With work for each pair of granules, this would not come to its end while a child is
+    // waited for.
+    const std::uint64_t bytes = 64 << 20;
+    store shop(bytes);
+    const std::uint64_t first = heap_geometry_of(bytes, page).first;
+    const std::uint64_t last = bytes / heap_granule;
+    SECTION("a circle") {
+        const false_roots lies(shop.end, first, 1, last);
+        lies.at(0).next = first * heap_granule;
+        child searcher([&] {
+            visitor other(shop.name);
+            for (int i = 0; i < 10; ++i) {
+                EXPECT_CHILD(error_of([&] { (void)other.theirs.find<int>("four"); }) == EPROTO);
+                EXPECT_CHILD(error_of([&] { (void)other.theirs.check(); }) == EPROTO);
+            }
+            return 0;
+        });
+        CHECK(searcher.wait().exited());
+    }
+    SECTION("many that their makers have left") {
+        const std::uint64_t count = 50'000;
+        const false_roots lies(shop.end, first, count, last);
+        for (shared_u64& bucket : header_of(shop.end).roots) bucket = 0;
+        header_of(shop.end).roots[5] = first * heap_granule;
+        child searcher([&] {
+            visitor other(shop.name);
+            EXPECT_CHILD(other.theirs.reclaim() == count);
+            EXPECT_CHILD(other.theirs.check().roots == 0);
+            return 0;
+        });
+        CHECK(searcher.wait().exited());
+    }
+    CHECK(header_of(shop.end).lock == 0);
+}
+
 TEST_CASE("whatever is written while a heap works, it fails or goes on",
           "[heap][hostile][threads]") {
     store shop(24 * page, 48 * page, {.patience = 5ms});

@@ -4,6 +4,7 @@
 #include <linux/futex.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -13,7 +14,9 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <exception>
 #include <fstream>
+#include <functional>
 #include <memory>
 #include <sstream>
 #include <thread>
@@ -47,7 +50,7 @@ struct ground {
     ground()
         : name(unique_name()),
           at(test_door()),
-          end(at.create(name, {.data_bytes = 4096, .slots = 8, .source = source()})),
+          end(at.create(name, {.data_bytes = 8192, .slots = 8, .source = source()})),
           lock(end, {}, options()) {}
     mutex_layout& layout() { return *reinterpret_cast<mutex_layout*>(end.data().data()); }
     std::string name;
@@ -389,6 +392,120 @@ TEST_CASE("a thread that ends while it holds the mutex is a dead owner", "[mutex
         owner.join();
     }
     here.lock.make_consistent();
+    here.lock.unlock();
+}
+
+// Runs `run` as the first process of a PID namespace of its own, where the next thread's number
+// can be chosen. The code 77: not here.
+child_status with_numbers_of_its_own(const std::function<int()>& run) {
+    child outer([&] {
+        if (::geteuid() != 0 || ::access("/proc/sys/kernel/ns_last_pid", W_OK) != 0 ||
+            ::unshare(CLONE_NEWPID) != 0)
+            return 77;
+        // It sees no parent, so it cannot be a `child`.
+        const pid_t inner = ::fork();
+        if (inner == 0) {
+            ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+            try {
+                ::_exit(run());
+            } catch (const std::exception& wrong) {
+                std::fprintf(stderr, "%s\n", wrong.what());
+                ::_exit(1);
+            }
+        }
+        int status = 0;
+        EXPECT_CHILD(::waitpid(inner, &status, 0) == inner);
+        return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+    });
+    return outer.wait();
+}
+
+// Runs `run` in a new thread of this number.
+void with_number(std::uint32_t number, const std::function<void()>& run) {
+    for (bool done = false; !done;) {
+        std::ofstream("/proc/sys/kernel/ns_last_pid") << number - 1;
+        std::thread([&] {
+            if (tid() != number) return;  // the former one is not gone yet
+            run();
+            done = true;
+        }).join();
+    }
+}
+
+TEST_CASE("a thread that ends is a dead owner, whoever has its number by now",
+          "[mutex][fork][namespace][death]") {
+    const child_status end = with_numbers_of_its_own([] {
+        for (int who = 0; who < 4; ++who) {
+            ground here;
+            visitor same_process(here);
+            std::uint32_t number = 0;
+            std::thread([&] {
+                number = tid();
+                here.lock.lock(soon);
+            }).join();
+            const auto told = [](mutex& lock) {
+                return lock.try_lock() == lock_result::owner_died;
+            };
+            const auto told_in_a_child = [&] {
+                child other([&] {
+                    visitor its(here);
+                    return told(its.lock) ? 0 : 1;
+                });
+                return other.wait().exited();
+            };
+            bool right = false;
+            with_number(number, [&] {
+                switch (who) {
+                    case 0: right = told(here.lock); break;
+                    case 1: right = told(same_process.lock); break;
+                    case 2: std::thread([&] { right = told(here.lock); }).join(); break;
+                    default: right = told_in_a_child();
+                }
+            });
+            if (!right) std::fprintf(stderr, "case %d\n", who);
+            EXPECT_CHILD(right);
+        }
+        return 0;
+    });
+    if (end.exited(77)) std::printf("skipped: thread numbers cannot be chosen here\n");
+    CHECK((end.exited() || end.exited(77)));
+}
+
+TEST_CASE("a mutex that is destroyed while another thread holds it is nothing to that thread",
+          "[mutex][death]") {
+    ground here;
+    auto goes = std::make_unique<visitor>(here);
+    std::atomic<bool> holds{false};
+    std::atomic<bool> end{false};
+    std::thread owner([&] {
+        mutex own(here.end, {.offset = 2432}, options());
+        goes->lock.lock(soon);
+        own.lock(soon);
+        holds = true;
+        while (!end) std::this_thread::sleep_for(1ms);
+        own.unlock();
+    });
+    while (!holds) std::this_thread::yield();
+    goes.reset();
+    end = true;
+    owner.join();
+    CHECK(here.lock.lock(soon) == lock_result::owner_died);
+    here.lock.make_consistent();
+    here.lock.unlock();
+}
+
+TEST_CASE("of several mutexes a thread leaves those that it holds at its end", "[mutex][death]") {
+    ground here;
+    mutex second(here.end, {.offset = 2432}, options());
+    std::thread([&] {
+        here.lock.lock(soon);
+        second.lock(soon);
+        here.lock.unlock();
+    }).join();
+    CHECK(here.lock.lock(soon) == lock_result::acquired);
+    CHECK(second.lock(soon) == lock_result::owner_died);
+    second.make_consistent();
+    second.unlock();
     here.lock.unlock();
 }
 

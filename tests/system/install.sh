@@ -23,6 +23,13 @@ printf '#include <ipcdoor.h>\nint main(void) { return ipcdoor_version()[0] == 0;
 build_program c c.c
 ./c || fail "a C program does not run"
 
+# A program of 32 bits, as far as its compiler says, is refused in words.
+# shellcheck disable=SC2046
+if "$cc" -U__SIZEOF_POINTER__ -D__SIZEOF_POINTER__=4 -fsyntax-only c.c $(flags) 2> said; then
+    fail "a 32-bit program builds"
+fi
+grep -q '#error "libipcdoor is for 64-bit programs' said || fail "a 32-bit program is not told so: $(cat said)"
+
 cat > talk.sh <<'TALK'
 set -eu
 ./hello & server=$!

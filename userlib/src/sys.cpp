@@ -64,6 +64,15 @@ mapping::mapping(int fd, std::uint64_t offset, std::size_t bytes, access how) {
     }
     address_ = address;
     bytes_ = bytes;
+    keep_from_children();
+}
+
+void mapping::keep_from_children() {
+    maker_ = ::getpid();
+    if (::madvise(address_, bytes_, MADV_DONTFORK) == 0) return;
+    const int error = errno;
+    ::munmap(std::exchange(address_, nullptr), bytes_);
+    throw failure(error, "madvise(MADV_DONTFORK): %s", std::strerror(error));
 }
 
 mapping mapping::reserved(std::size_t bytes) {
@@ -73,18 +82,22 @@ mapping mapping::reserved(std::size_t bytes) {
     mapping made;
     made.address_ = address;
     made.bytes_ = bytes;
+    made.keep_from_children();
     return made;
 }
 
 mapping::~mapping() {
-    if (address_ != nullptr) ::munmap(address_, bytes_);
+    // In a child something else may be there.
+    if (address_ == nullptr || (maker_ != 0 && maker_ != ::getpid())) return;
+    ::munmap(address_, bytes_);
 }
 
 int mapping::place(std::size_t at, int fd, std::uint64_t offset, std::size_t bytes, access how) {
     if (at > bytes_ || bytes > bytes_ - at) return -EINVAL;
     void* address = map(static_cast<char*>(address_) + at, bytes, protection(how),
                         MAP_SHARED | MAP_FIXED, fd, offset);
-    return address == MAP_FAILED ? -errno : 0;
+    if (address == MAP_FAILED) return -errno;
+    return result(::madvise(address, bytes, MADV_DONTFORK));
 }
 
 // ---- time and process ----

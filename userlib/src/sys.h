@@ -33,16 +33,18 @@ enum class access { none, read, read_write };
 class mapping {
 public:
     mapping() = default;
-    // Shared pages of `fd`; throws failure.
+    // Shared pages of `fd`, which fork()ed children do not have; throws failure.
     mapping(int fd, std::uint64_t offset, std::size_t bytes, access how);
-    // Address space without pages, to be filled by place().
+    // Address space without pages, to be filled by place(); not in children.
     static mapping reserved(std::size_t bytes);
     mapping(mapping&& other) noexcept
         : address_(std::exchange(other.address_, nullptr)),
-          bytes_(std::exchange(other.bytes_, 0)) {}
+          bytes_(std::exchange(other.bytes_, 0)),
+          maker_(other.maker_) {}
     mapping& operator=(mapping&& other) noexcept {
         std::swap(address_, other.address_);
         std::swap(bytes_, other.bytes_);
+        std::swap(maker_, other.maker_);
         return *this;
     }
     ~mapping();
@@ -54,8 +56,11 @@ public:
     explicit operator bool() const noexcept { return address_ != nullptr; }
 
 private:
+    void keep_from_children();  // or throws failure, unmapped
+
     void* address_ = nullptr;
     std::size_t bytes_ = 0;
+    pid_t maker_ = 0;  // who alone has it, 0: children as well
 };
 
 // ---- time and process ----

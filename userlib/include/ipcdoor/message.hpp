@@ -19,8 +19,9 @@
 // Every blocking member takes a deadline, at last; a duration counts from now.
 //
 // Threads. Any number may use one channel at once, in any mix. Only moving and
-// destroying it must be alone. A forked child may only destroy it. A loan, and a
-// message held in place, may be handed to another thread.
+// destroying it must be alone. A forked child may only destroy it, as well as loans and
+// messages held in place, which stay the parent's. These two may be handed to another
+// thread.
 //
 // Event loops. Where try_receive() or try_send() returns false, or nothing, fd()
 // becomes readable once there is a message, or room: put it into epoll, and try until
@@ -65,7 +66,6 @@
 #define IPCDOOR_MESSAGE_HPP
 
 #include <sys/types.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <coroutine>
@@ -358,7 +358,6 @@ public:
         core_ = std::move(other.core_);
         endpoint_ = std::move(other.endpoint_);
         full_ = other.full_;
-        owner_ = other.owner_;
         return *this;
     }
     ~channel() { leave_to_parent(); }
@@ -586,7 +585,7 @@ private:
     // In a forked child: locks and waiting threads in there are the parent's, and so is
     // whatever follows a reply. The endpoint's descriptors are closed.
     void leave_to_parent() noexcept {
-        if (core_ == nullptr || owner_ == ::getpid()) return;
+        if (core_ == nullptr || !core_->is_copy()) return;
         core_->leave_to_parent();
         static_cast<void>(new (std::nothrow)
                               std::shared_ptr<detail::channel_core>(std::move(core_)));
@@ -595,7 +594,6 @@ private:
     std::unique_ptr<endpoint> endpoint_;
     std::shared_ptr<detail::channel_core> core_;  // gone before the endpoint
     when_full full_;
-    pid_t owner_ = ::getpid();
 };
 
 }  // namespace ipcdoor
