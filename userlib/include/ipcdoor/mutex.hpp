@@ -53,9 +53,10 @@
 // while it holds it dies as owner. A fork()ed child may only destroy it, and opens its own.
 //
 // Errors, as ipcdoor::error: ETIMEDOUT, EDEADLK this thread holds it, or owners wait for
-// each other in a circle, EPERM unlocking what another thread holds, or a fork()ed child;
-// ENOTRECOVERABLE, EPROTO what is there is malformed or was overwritten, EXDEV, ENOSYS a
-// kernel without FUTEX_PI; and those of opening (semaphore.hpp).
+// each other in a circle (the kernel finds that out; one of PREEMPT_RT with
+// CONFIG_DEBUG_RT_MUTEXES does not, and the deadlines end it), EPERM unlocking what another
+// thread holds, or a fork()ed child; ENOTRECOVERABLE, EPROTO what is there is malformed or was
+// overwritten, EXDEV, ENOSYS a kernel without FUTEX_PI; and those of opening (semaphore.hpp).
 #ifndef IPCDOOR_MUTEX_HPP
 #define IPCDOOR_MUTEX_HPP
 
