@@ -9,7 +9,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -39,7 +41,7 @@ public:
     // The calling thread, of this process, will call when it ends; not if it is destroying its
     // thread_local objects already.
     void watch(pid_t process) {
-        if (recent_ == link_.get() && process_ == process) [[likely]]
+        if (recent() == link_.get() && process_ == process) [[likely]]
             return;
         watch_slowly(process);
     }
@@ -57,7 +59,7 @@ private:
         links all;
         std::size_t room = 16;  // at more than that, those of destroyed objects go
         ~watcher() {
-            recent_ = nullptr;
+            recent_.fill(nullptr);
             if (std::exchange(process_, -1) != ::getpid()) return;
             for (const auto& one : all) {
                 const std::lock_guard lock(one->guard);
@@ -69,6 +71,7 @@ private:
             if (at != all.end() && *at == one) return;
             all.insert(at, one);
             if (all.size() <= room) return;
+            recent_.fill(nullptr);
             std::erase_if(all, [](const auto& each) {
                 const std::lock_guard lock(each->guard);
                 return each->object == nullptr;
@@ -81,16 +84,27 @@ private:
         if (process_ == -1) return;
         static thread_local watcher mine;
         // A forked child's threads have used nothing.
-        if (process_ != process) mine.all.clear();
+        if (process_ != process) {
+            recent_.fill(nullptr);
+            mine.all.clear();
+        }
         process_ = process;
         mine.add(link_);
-        recent_ = link_.get();
+        recent() = link_.get();
+    }
+
+    // Where this object is, if it was used lately: a thread that takes several in turn looks
+    // for none.
+    const link*& recent() const noexcept {
+        return recent_[reinterpret_cast<std::uintptr_t>(link_.get()) / sizeof(link) %
+                       recent_.size()];
     }
 
     // Usable for as long as the thread runs: nothing destroys them. The process is 0 before the
     // first use, -1 when the watcher is gone.
     static inline constinit thread_local pid_t process_ = 0;
-    static inline constinit thread_local const link* recent_ = nullptr;
+    // Only links that the watcher keeps: an address means the same object for as long.
+    static inline constinit thread_local std::array<const link*, 8> recent_{};
 
     std::shared_ptr<link> link_;
 };
