@@ -34,6 +34,7 @@
 
 #include <ipcdoor/deadline.hpp>
 #include <ipcdoor/error.hpp>
+#include <ipcdoor/page_options.hpp>
 
 namespace ipcdoor {
 
@@ -104,6 +105,28 @@ public:
             detail::throw_error(errno, ipcdoor_error());
         }
         return {static_cast<std::byte*>(address), bytes};
+    }
+
+    // Where the pages of a part of memory() or data() lie, rounded outwards to pages: NUMA
+    // node, huge pages, lock and prefault, for as long as this is open. The pages were made
+    // with the segment, so they are changed, and what cannot be is an error:
+    //
+    //   prefault   both back ends, peers' slots as well. By MADV_POPULATE_WRITE and _READ,
+    //              before Linux 5.14 by a read of each page
+    //   lock       soft: mlock(2), within RLIMIT_MEMLOCK, else ENOMEM, EPERM or EAGAIN. The
+    //              module's pages are never swapped anyway: they are only mapped at once
+    //   numa_node  both, but only pages that no other endpoint has touched yet, so right after
+    //              the segment is made: else EBUSY. EINVAL a node without memory, EOPNOTSUPP a
+    //              kernel without NUMA
+    //   advise     soft with MADV_COLLAPSE (Linux 6.1) and huge pages enabled for shared
+    //              memory, and whole huge pages in the part; else EOPNOTSUPP
+    //   reserved   never: EOPNOTSUPP
+    //
+    // memory (memory.hpp) can all of it. What grow() adds, and a slot that is attached again,
+    // are new pages. What was done before an error stays done.
+    void prepare_pages(std::span<const std::byte> part, const page_options& wanted) const {
+        static_cast<void>(info());  // EPERM in a child
+        detail::prepare_segment_pages(backend() == "kernel", part, wanted);
     }
 
     void grow(std::uint64_t data_bytes) { detail::throw_if(ipcdoor_grow(get(), data_bytes)); }
