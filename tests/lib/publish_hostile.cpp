@@ -276,7 +276,7 @@ TEST_CASE("a publisher whose header is impossible is refused", "[publish]") {
 
 TEST_CASE("a publisher that could take its pages away is refused", "[publish]") {
     false_publisher liar;
-    liar.pool = memory({.bytes = 1});
+    liar.pool = memory(1);
     liar.serve([](publisher_slot& slot) { slot.pool_bytes.store(4 * 4096); });
     CHECK(error_of([&] { subscriber(liar.at, liar.name, {}, soon); }) == EPROTO);
 }
