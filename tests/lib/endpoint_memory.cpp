@@ -105,23 +105,38 @@ TEST_CASE("a forked child's copy of an endpoint leaves the child's own memory al
     CHECK(here.connection.second.wait(vectors(5), soon));
 }
 
-TEST_CASE("what a forked child has of loans and of messages in place is its parent's",
-          "[message][fork]") {
-    auto [server, client] = channel_pair();
+TEST_CASE("what a forked child has of a channel is its parent's", "[message][fork]") {
+    auto ends = channel_pair();
+    channel& server = ends.first;
+    channel& client = ends.second;
     client.send(pattern(1, 100));
     std::optional<held_message> held(server.receive_in_place(soon));
     std::optional<loaned_message> lent(server.loan(100, soon));
+    std::optional<pending_reply> asked(client.start_call("a"));
+    message got;
     child heir([&] {
+        EXPECT_CHILD(error_of([&] { client.send("b"); }) == EPERM);
+        EXPECT_CHILD(error_of([&] { (void)client.try_send("b"); }) == EPERM);
+        EXPECT_CHILD(error_of([&] { client.receive(got); }) == EPERM);
+        EXPECT_CHILD(error_of([&] { (void)client.try_receive(got); }) == EPERM);
+        EXPECT_CHILD(error_of([&] { (void)client.call("b"); }) == EPERM);
+        EXPECT_CHILD(error_of([&] { (void)client.start_call("b"); }) == EPERM);
+        EXPECT_CHILD(error_of([&] { (void)client.loan(10); }) == EPERM);
+        EXPECT_CHILD(error_of([&] { (void)client.receive_in_place(); }) == EPERM);
+        EXPECT_CHILD(error_of([&] { (void)asked->get(); }) == EPERM);
         held.reset();
         lent.reset();
+        asked.reset();
         return 0;
     });
     CHECK(heir.wait().exited());
     CHECK(held->text() == pattern(1, 100));
     held.reset();
     lent.reset();
-    client.send(pattern(2, 100));
-    CHECK(server.receive(soon).text() == pattern(2, 100));
+    const message request = server.receive(soon);
+    CHECK(request.text() == "a");
+    server.reply(request, pattern(2, 100));
+    CHECK(asked->get(soon).text() == pattern(2, 100));
 }
 
 // ---- where the pages lie ----

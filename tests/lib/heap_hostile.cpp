@@ -12,6 +12,7 @@
 #include "lib/heap_support.hpp"
 #include "lib/lib_support.hpp"
 #include "support/catch.hpp"
+#include "support/process.hpp"
 #include "support/vandal.hpp"
 
 using namespace ipcdoor;

@@ -88,7 +88,7 @@ mapping mapping::reserved(std::size_t bytes) {
 
 mapping::~mapping() {
     // In a child something else may be there.
-    if (address_ == nullptr || (maker_ != 0 && maker_ != ::getpid())) return;
+    if (address_ == nullptr || maker_ != ::getpid()) return;
     ::munmap(address_, bytes_);
 }
 

@@ -60,7 +60,7 @@ private:
 
     void* address_ = nullptr;
     std::size_t bytes_ = 0;
-    pid_t maker_ = 0;  // who alone has it, 0: children as well
+    pid_t maker_ = 0;  // the process that alone has it
 };
 
 // ---- time and process ----

@@ -19,9 +19,9 @@
 // Every blocking member takes a deadline, at last; a duration counts from now.
 //
 // Threads. Any number may use one channel at once, in any mix. Only moving and
-// destroying it must be alone. A forked child may only destroy it, as well as loans and
-// messages held in place, which stay the parent's. These two may be handed to another
-// thread.
+// destroying it must be alone. A forked child may only destroy it (EPERM), as well as
+// pending replies, loans and messages held in place, which stay the parent's. The last two
+// may be handed to another thread.
 //
 // Event loops. Where try_receive() or try_send() returns false, or nothing, fd()
 // becomes readable once there is a message, or room: put it into epoll, and try until
@@ -330,7 +330,9 @@ private:
 
     void forget() noexcept {
         if (!call_) return;
-        if (const auto core = core_.lock()) core->receiver().forget_call(*call_);
+        const auto core = core_.lock();
+        // In a forked child another thread's lock may be held for ever.
+        if (core && !core->is_copy()) core->receiver().forget_call(*call_);
     }
 
     std::weak_ptr<detail::channel_core> core_;
