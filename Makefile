@@ -106,10 +106,12 @@ lint: ## static checks: shell, sparse, checkpatch, clang-format, clang-tidy
 .PHONY: format
 format: ## put the C++ sources into the project's format
 	@tools/setup --lint
-	git ls-files 'userlib/*.[ch]pp' 'tools/*.[ch]pp' 'tests/*.[ch]pp' | xargs clang-format -i
+	tools/lint --sources | xargs clang-format -i
 
-.PHONY: install
-install:: ## install library, headers and tools (PREFIX, DESTDIR)
+.PHONY: install uninstall
+install:: ## install library, headers and tools (PREFIX, DESTDIR, LIBDIR)
+
+uninstall:: ## remove what install has put there (with the same variables)
 
 .PHONY: clean
 clean: ## remove what was built
@@ -122,6 +124,7 @@ distclean: clean ## also remove results and the cached guest kernels
 .PHONY: help
 help: ## this list
 	@sed -nE 's/^([a-z][a-z -]*)::?[^=#]*## (.*)/  \1\t\2/p' Makefile */build.mk $(wildcard */*/build.mk */*/*/build.mk) | sed 's/\$$(OUT)/$(OUT)/' | \
-		awk -F '\t' '{ printf "%-12s %s\n", $$1, $$2 }'
+		awk -F '\t' '{ printf "%-15s %s\n", $$1, $$2 }'
 	@echo
-	@echo "  variables: VARIANT=plain|asan|tsan|coverage K=KERNEL KDIR=HEADERS BUILD OUT PREFIX DESTDIR JOBS CI VERBOSE TESTS=SUITES STEPS=LINT-STEPS"
+	@echo "  variables: VARIANT=plain|asan|tsan|coverage K=KERNEL KDIR=HEADERS BUILD OUT PREFIX DESTDIR LIBDIR JOBS CI VERBOSE"
+	@echo "    TESTS=SUITES (test), STEPS=LINT-STEPS (lint), COMPARE=OPTIONS, BENCH=OPTIONS"

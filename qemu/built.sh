@@ -7,7 +7,7 @@ source_package() {
     local package=linux-source-$1 version directory=$CACHE/sources deb
     mkdir -p "$directory"
     version=$(package_version "$package")
-    case $version in '' | '(none)') die "no package $package in $suite" ;; esac
+    case $version in '' | '(none)') die "no package $package in $suite: correct its line in qemu/kernels" ;; esac
     deb=$directory/${package}_$version.deb
     if [ ! -f "$deb" ]; then
         say "downloading the source of Linux $1 (about 140 MB) into $directory"
@@ -73,14 +73,14 @@ check_config() {
             bad=1
         fi
     done < <(awk -F = '{ last[$1] = $2 } END { for (s in last) print s "=" last[s] }' "$build/fragments" | sort)
-    [ "$bad" = 0 ] || die "qemu/configs asks for what this kernel cannot give"
+    [ "$bad" = 0 ] || die "qemu/configs asks for what this kernel cannot give: change those lines"
 }
 
 # built_fetch NAME PACKAGE CONFIG MARK: builds the kernel into the cache and sets
 # release. Minutes; the source's own make says what is wrong if anything is.
 built_fetch() {
     local name=$1 series=${2#linux-source-} config=$3 mark=$4 tree build make started=$SECONDS
-    "$TOP/tools/setup" --kernels || exit "$SETUP_FAILED"
+    "$TOP/tools/setup" --kernels || exit 1
     tree=$(source_tree "$series")
     build=$CACHE/builds/$name-$mark
     mkdir -p "$build"
@@ -90,10 +90,10 @@ built_fetch() {
     { fragments "$config"; echo "CONFIG_LOCALVERSION=\"-${name#*-}-$mark\""; } > "$build/fragments"
     say "building kernel $name from ${tree##*/}: 5 to 15 minutes, once (log: $build/build.log)"
     "${make[@]}" KCONFIG_ALLCONFIG="$build/fragments" allnoconfig > "$build/build.log" 2>&1 ||
-        { tail -n 20 "$build/build.log" >&2; die "kernel $name cannot be configured"; }
+        { tail -n 20 "$build/build.log" >&2; die "kernel $name cannot be configured (log: $build/build.log)"; }
     check_config "$build" "$tree/.ipcdoor-symbols"
     "${make[@]}" bzImage modules_prepare >> "$build/build.log" 2>&1 ||
-        { grep -E -B2 -A8 'error:|Error [0-9]' "$build/build.log" | tail -n 40 >&2; die "kernel $name does not build"; }
+        { grep -E -B2 -A8 'error:|Error [0-9]' "$build/build.log" | tail -n 40 >&2; die "kernel $name does not build (log: $build/build.log)"; }
     # Its own modules are not wanted, so what they would see is what the kernel exports.
     cp "$build/vmlinux.symvers" "$build/Module.symvers"
     release=$(cat "$build/include/config/kernel.release")

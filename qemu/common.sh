@@ -21,8 +21,12 @@ die() {
     exit "$status"
 }
 
+# The exit status of qemu/run and qemu/shell where there is no guest to speak of.
+readonly SETUP=120
+fail_setup() { die --status "$SETUP" "$@"; }
+
 need() {
-    command -v "$1" > /dev/null || die --status 120 "needs '$1' (${2:-tools/setup installs what is missing})"
+    command -v "$1" > /dev/null || fail_setup "needs '$1' (${2:-tools/setup installs what is missing})"
 }
 
 # Quote one word for any POSIX shell.

@@ -2,9 +2,6 @@
 # What qemu/run and qemu/shell share: the options that describe a guest, and
 # turning them into files. Sourced after common.sh and machine.sh.
 
-readonly SETUP=120
-fail_setup() { die --status "$SETUP" "$@"; }
-
 kernel='' cpus='' memory='' debug=no icount=no device=edu module=yes module_file='' module_args='' append=''
 adds=()
 

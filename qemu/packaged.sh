@@ -8,7 +8,7 @@ packaged_fetch() {
     local meta=$1 temporary=$2 headers image deb tree
     local parts=() binaries=()
     headers=$(package_depends "$meta" | awk '/^linux-headers-/ && !found++')
-    [ -n "$headers" ] || die "no package $meta in $suite"
+    [ -n "$headers" ] || die "no package $meta in $suite: correct its line in qemu/kernels"
     release=${headers#linux-headers-}
     if [ -d "$CACHE/kernels/$release" ]; then return; fi
 

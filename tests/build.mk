@@ -46,7 +46,7 @@ TESTS_OBJS := $(TESTS_SUPPORT_OBJS) \
 	$(patsubst %.cpp,$(V)/obj/%.o,$(TESTS_STRESS_SRCS) $(TESTS_SYSTEM_SRCS))
 
 .PHONY: tests
-tests: $(TESTS_PROGRAMS)
+tests: $(TESTS_PROGRAMS) ## build the test programs
 
 $(TESTS_OBJS): $(V)/obj/%.o: %.cpp
 	@mkdir -p $(@D)

@@ -25,7 +25,7 @@ TOOLS_PROGRAMS := $(V)/tools/irqbench $(V)/tools/ipcdoor-cat $(V)/tools/ipcdoor-
 TOOLS_PAGES := $(V)/man/irqbench.1 $(V)/man/ipcdoor-cat.1 $(V)/man/ipcdoor-proxy.1
 
 .PHONY: tools
-tools: $(TOOLS_PROGRAMS) $(TOOLS_PAGES)
+tools: $(TOOLS_PROGRAMS) $(TOOLS_PAGES) ## build irqbench, ipcdoor-cat and ipcdoor-proxy, and their man pages
 
 $(IRQBENCH_OBJS) $(CAT_OBJS) $(PROXY_OBJS) $(BENCH_OBJS): $(V)/obj/%.o: %.cpp
 	@mkdir -p $(@D)
@@ -105,9 +105,12 @@ bench-docs: ## measure again and put the figures into docs/performance.md
 	sed -n '/^ipcdoor-bench/,/^measured in/p' $(OUT)/bench.log > $(OUT)/bench.txt
 	tools/figures docs/performance.md bench=$(OUT)/bench.txt
 
-.PHONY: install
 install:: $(TOOLS_PROGRAMS) $(TOOLS_PAGES)
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(TOOLS_PROGRAMS)
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 $(TOOLS_PAGES)
+
+uninstall::
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(notdir $(TOOLS_PROGRAMS)))
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/share/man/man1/,$(notdir $(TOOLS_PAGES)))
 
 -include $(IRQBENCH_OBJS:.o=.d) $(CAT_OBJS:.o=.d) $(PROXY_OBJS:.o=.d) $(BENCH_OBJS:.o=.d)

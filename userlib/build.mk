@@ -16,7 +16,7 @@ USERLIB_CXXFLAGS := -fPIC -fvisibility=hidden -fvisibility-inlines-hidden -pthre
 USERLIB_DEFS := $(if $(SAN),,-Wl,-z,defs)
 
 .PHONY: userlib
-userlib: $(V)/lib/libipcdoor.so $(V)/lib/libipcdoor.a
+userlib: $(V)/lib/libipcdoor.so $(V)/lib/libipcdoor.a ## build the library
 
 $(USERLIB_OBJS): $(V)/obj/%.o: %.cpp
 	@mkdir -p $(@D)
@@ -51,5 +51,11 @@ install:: $(V)/lib/libipcdoor.so.0 $(V)/lib/libipcdoor.a
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(USERLIB_VERSION)|' \
 		userlib/ipcdoor.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/ipcdoor.pc
 	chmod 0644 $(DESTDIR)$(LIBDIR)/pkgconfig/ipcdoor.pc
+
+uninstall::
+	rm -rf $(DESTDIR)$(PREFIX)/include/ipcdoor
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/include/,ipcdoor.h ipcdoor_rpc.h linux/ipcdoor.h)
+	rm -f $(addprefix $(DESTDIR)$(LIBDIR)/libipcdoor.,a so so.0 so.$(USERLIB_VERSION))
+	rm -f $(DESTDIR)$(LIBDIR)/pkgconfig/ipcdoor.pc
 
 -include $(USERLIB_OBJS:.o=.d)

@@ -8,7 +8,7 @@
 
 int main(int argc, char** argv) try {
     if (argc != 3 || std::string(argv[1]) != "hold") {
-        std::cerr << "usage: semaphore hold SECONDS\n";
+        std::cerr << "usage: resource_semaphore hold SECONDS\n";
         return 2;
     }
     ipcdoor::door door;

@@ -1,4 +1,7 @@
-/* The same as rpc.cpp, whose server and client it understands:  ./rpc_c serve &  then  ./rpc_c 2 3 */
+/*
+ * The same as rpc.cpp, whose server and client it understands:
+ * ./rpc_c serve &  then  ./rpc_c 2 3
+ */
 #include <errno.h>
 #include <ipcdoor_rpc.h>
 #include <stdio.h>

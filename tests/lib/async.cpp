@@ -1,22 +1,18 @@
 // SPDX-License-Identifier: MIT
 // co_await on everything that has a descriptor, in one thread.
-#include <sys/epoll.h>
-#include <unistd.h>
-
 #include <array>
 #include <cerrno>
 #include <chrono>
-#include <cstring>
-#include <functional>
-#include <ipcdoor/async.hpp>
-#include <map>
-#include <memory>
-#include <optional>
+#include <coroutine>
+#include <exception>
 #include <span>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include <ipcdoor/async.hpp>
+
+#include "lib/event_loop.hpp"
 #include "lib/lib_support.hpp"
 #include "support/catch.hpp"
 #include "support/process.hpp"
@@ -25,56 +21,10 @@ using namespace ipcdoor;
 using namespace ipcdoor::test;
 using namespace std::chrono_literals;
 
-namespace {
-
-class epoll_loop {
-public:
-    void when_readable(int fd, std::function<void()> ready) {
-        if (refuses) throw error(ENOSPC, "no more descriptors");
-        epoll_event wanted{};
-        wanted.events = EPOLLIN;
-        wanted.data.fd = fd;
-        if (!waiting_.emplace(fd, std::move(ready)).second ||
-            ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &wanted) != 0)
-            throw error(EBUSY, "one at a time");
-    }
-    void forget(int fd) {
-        waiting_.erase(fd);
-        ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
-    }
-
-    // Until the condition holds; false where nothing happens for long.
-    bool run_until(const std::function<bool()>& enough) {
-        while (!enough()) {
-            epoll_event event{};
-            const int ready = ::epoll_wait(epoll_.get(), &event, 1, 60'000);
-            if (ready == 0) return false;
-            if (ready < 0) continue;
-            ++wakes;
-            const auto found = waiting_.find(event.data.fd);
-            if (found == waiting_.end()) return false;
-            const std::function<void()> what = std::move(found->second);
-            forget(event.data.fd);
-            what();
-        }
-        return true;
-    }
-
-    std::size_t waiting() const { return waiting_.size(); }
-    bool refuses = false;
-    unsigned wakes = 0;
-
-private:
-    owned_fd epoll_{::epoll_create1(EPOLL_CLOEXEC)};
-    std::map<int, std::function<void()>> waiting_;
-};
-
-}  // namespace
-
 TEST_CASE("one thread serves and uses everything by co_await", "[async]") {
     service local;
     door at = test_door();
-    epoll_loop loop;
+    coroutine_loop loop;
     listener names =
         at.listen(unique_name(), {.slot_bytes = channel_slot_bytes(4096), .source = source()});
     auto ends = local.pair();
@@ -83,7 +33,7 @@ TEST_CASE("one thread serves and uses everything by co_await", "[async]") {
     std::vector<std::string> said;
     bool served = false;
     bool used = false;
-    [](epoll_loop& on, channel& from, bool& done) -> detached_task {
+    [](coroutine_loop& on, channel& from, bool& done) -> detached_task {
         for (;;) {
             const message got = co_await async_receive(on, from);
             if (got.text() == "stop") break;
@@ -94,7 +44,8 @@ TEST_CASE("one thread serves and uses everything by co_await", "[async]") {
         }
         done = true;
     }(loop, server, served);
-    [](epoll_loop& on, channel& to, std::vector<std::string>& log, bool& done) -> detached_task {
+    [](coroutine_loop& on, channel& to, std::vector<std::string>& log,
+       bool& done) -> detached_task {
         co_await async_send(on, to, "one");
         log.emplace_back((co_await async_receive(on, to)).text());
         // What comes ahead of a reply is not lost by the call.
@@ -111,7 +62,7 @@ TEST_CASE("one thread serves and uses everything by co_await", "[async]") {
 
 TEST_CASE("connections, streams and mailboxes are awaited as well", "[async][fork]") {
     door at = test_door();
-    epoll_loop loop;
+    coroutine_loop loop;
     const std::string stream_name = unique_name();
     const std::string box_name = unique_name();
     const std::string plain_name = unique_name();
@@ -122,7 +73,7 @@ TEST_CASE("connections, streams and mailboxes are awaited as well", "[async][for
     std::string delivered;
     std::uint64_t rung = 0;
     int done = 0;
-    [](epoll_loop& on, stream_listener& from, std::string& into, int& ended) -> detached_task {
+    [](coroutine_loop& on, stream_listener& from, std::string& into, int& ended) -> detached_task {
         stream_socket client = co_await async_accept(on, from);
         std::array<std::byte, 64> bytes{};
         while (const std::size_t got = co_await async_read(on, client, bytes)) {
@@ -131,12 +82,12 @@ TEST_CASE("connections, streams and mailboxes are awaited as well", "[async][for
         }
         ++ended;
     }(loop, streams, text, done);
-    [](epoll_loop& on, mailbox& from, std::string& into, int& ended) -> detached_task {
+    [](coroutine_loop& on, mailbox& from, std::string& into, int& ended) -> detached_task {
         const delivery got = co_await async_receive(on, from);
         into = got.content.text();
         ++ended;
     }(loop, box, delivered, done);
-    [](epoll_loop& on, listener& from, std::uint64_t& into, int& ended) -> detached_task {
+    [](coroutine_loop& on, listener& from, std::uint64_t& into, int& ended) -> detached_task {
         endpoint client = co_await async_accept(on, from);
         const event got = co_await async_wait(on, client, vectors(9));
         into = got.value;
@@ -168,9 +119,9 @@ TEST_CASE("connections, streams and mailboxes are awaited as well", "[async][for
 
 TEST_CASE("a coroutine learns of its peer's death and of its loop's refusal", "[async]") {
     auto [one, other] = channel_pair();
-    epoll_loop loop;
+    coroutine_loop loop;
     int code = 0;
-    const auto receive = [](epoll_loop& on, channel& from, int& result) -> detached_task {
+    const auto receive = [](coroutine_loop& on, channel& from, int& result) -> detached_task {
         try {
             (void)co_await async_receive(on, from);
         } catch (const error& wrong) {
@@ -194,7 +145,7 @@ TEST_CASE("a coroutine learns of its peer's death and of its loop's refusal", "[
 
 TEST_CASE("a coroutine that is destroyed while it waits leaves the loop", "[async]") {
     auto [one, other] = channel_pair();
-    epoll_loop loop;
+    coroutine_loop loop;
     // Not detached: its frame is destroyed by whoever made it.
     struct kept {
         struct promise_type {
@@ -208,7 +159,7 @@ TEST_CASE("a coroutine that is destroyed while it waits leaves the loop", "[asyn
         };
         std::coroutine_handle<promise_type> frame;
     };
-    const kept waiting = [](epoll_loop& on, channel& from) -> kept {
+    const kept waiting = [](coroutine_loop& on, channel& from) -> kept {
         (void)co_await async_receive(on, from);
     }(loop, one);
     CHECK(loop.waiting() == 1);
@@ -220,12 +171,12 @@ TEST_CASE("a coroutine that is destroyed while it waits leaves the loop", "[asyn
 
 TEST_CASE("a wait for room in a loop ends when there is some, and not before", "[async]") {
     auto [one, other] = channel_pair(1000);
-    epoll_loop loop;
+    coroutine_loop loop;
     const std::string block(900, 'x');
     int sent = 0;
     while (one.try_send(block)) ++sent;
     bool done = false;
-    [](epoll_loop& on, channel& to, const std::string& what, bool& ended) -> detached_task {
+    [](coroutine_loop& on, channel& to, const std::string& what, bool& ended) -> detached_task {
         co_await async_send(on, to, what);
         ended = true;
     }(loop, one, block, done);
@@ -236,49 +187,14 @@ TEST_CASE("a wait for room in a loop ends when there is some, and not before", "
     CHECK(other.receive(soon).size() == block.size());
 }
 
-TEST_CASE("a reply can be looked for without waiting", "[call][pending]") {
-    auto [client, server] = channel_pair();
-    pending_reply reply = client.start_call("x", soon);
-    CHECK_FALSE(reply.try_get().has_value());
-    server.send("first", soon);
-    CHECK_FALSE(reply.try_get().has_value());
-    server.reply(server.receive(soon), "y", soon);
-    const auto got = reply.try_get();
-    REQUIRE(got.has_value());
-    CHECK(got->text() == "y");
-    CHECK(client.receive(soon).text() == "first");
-    pending_reply lost = client.start_call("x", soon);
-    { const channel gone(std::move(server)); }
-    CHECK(error_of([&] { (void)lost.try_get(); }) == EPIPE);
-}
-
-TEST_CASE("a continuation may end what another one that is due belongs to", "[call][pending]") {
-    auto ends = connected_pair(channel_slot_bytes(1000));
-    auto server = std::make_unique<channel>(std::move(ends.first));
-    channel client(std::move(ends.second));
-    // Whichever comes first takes the other away.
-    std::array<std::optional<pending_reply>, 2> replies;
-    int ran = 0;
-    for (std::size_t i = 0; i < 2; ++i) {
-        replies[i].emplace(client.start_call("x", soon));
-        replies[i]->then([&, i] {
-            ++ran;
-            replies[1 - i].reset();
-        });
-    }
-    server.reset();
-    CHECK(error_of([&] { client.receive(soon); }) == EPIPE);
-    CHECK(ran == 1);
-}
-
 TEST_CASE("a send that waits in a loop does not spin for messages that nobody takes", "[async]") {
     auto [one, other] = channel_pair(1000);
-    epoll_loop loop;
+    coroutine_loop loop;
     const std::string block(900, 'x');
     while (one.try_send(block)) {
     }
     bool done = false;
-    [](epoll_loop& on, channel& to, const std::string& what, bool& ended) -> detached_task {
+    [](coroutine_loop& on, channel& to, const std::string& what, bool& ended) -> detached_task {
         co_await async_send(on, to, what);
         ended = true;
     }(loop, one, block, done);
@@ -298,10 +214,10 @@ TEST_CASE("a reply that waits in a loop does not spin once the inbox is full", "
     channel_options small;
     small.inbox_bytes = 1;
     auto [one, other] = channel_pair(1000, small);
-    epoll_loop loop;
+    coroutine_loop loop;
     bool done = false;
     for (int i = 0; i < 4; ++i) other.send("first", soon);
-    [](epoll_loop& on, channel& to, bool& ended) -> detached_task {
+    [](coroutine_loop& on, channel& to, bool& ended) -> detached_task {
         ended = (co_await async_call(on, to, "question")).text() == "answer";
     }(loop, one, done);
     std::thread answering([&, &a = one, &b = other] {

@@ -5,15 +5,15 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
-#include <ipcdoor/barrier.hpp>
-#include <memory>
-#include <optional>
 #include <thread>
 #include <vector>
+
+#include <ipcdoor/barrier.hpp>
 
 #include "lib/lib_support.hpp"
 #include "support/catch.hpp"
 #include "support/process.hpp"
+#include "support/vandal.hpp"
 
 using namespace ipcdoor;
 using namespace ipcdoor::test;
@@ -233,17 +233,13 @@ TEST_CASE("whatever is written into a barrier, calls end by their deadline", "[b
     barrier all(end, {0, 8}, of(4));
     auto& layout = *reinterpret_cast<barrier_layout*>(bad.data().data());
     auto* const places = reinterpret_cast<shared_u64*>(bad.data().data() + sizeof(barrier_layout));
-    std::atomic<bool> stop{false};
-    std::thread vandal([&] {
-        std::uint64_t x = 88172645463325252ULL;
-        while (!stop) {
-            x ^= x << 13, x ^= x >> 7, x ^= x << 17;
-            if (x % 4 == 0) layout.word = x >> 2;
-            layout.member[x / 4 % 256] = static_cast<std::uint32_t>(x >> 33);
-            layout.ended[x / 4 % 64] = x;
-            places[x / 4 % 4] = x;
-            bad.ring(end.slot(), 8, x);
-        }
+    vandal writer([&](xorshift64& random) {
+        const std::uint64_t x = random();
+        if (x % 4 == 0) layout.word = x >> 2;
+        layout.member[x / 4 % 256] = static_cast<std::uint32_t>(x >> 33);
+        layout.ended[x / 4 % 64] = x;
+        places[x / 4 % 4] = x;
+        bad.ring(end.slot(), 8, x);
     });
     const std::uint64_t rounds = 1 + scaled(50);
     for (std::uint64_t i = 0; i < rounds; ++i) {
@@ -251,6 +247,5 @@ TEST_CASE("whatever is written into a barrier, calls end by their deadline", "[b
         CHECK((arrived == 0 || arrived == ETIMEDOUT || arrived == EPIPE || arrived == EPROTO));
         all.reset();
     }
-    stop = true;
-    vandal.join();
+    writer.stop();
 }

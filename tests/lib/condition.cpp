@@ -5,14 +5,15 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
-#include <ipcdoor/condition.hpp>
-#include <memory>
 #include <thread>
 #include <vector>
+
+#include <ipcdoor/condition.hpp>
 
 #include "lib/lib_support.hpp"
 #include "support/catch.hpp"
 #include "support/process.hpp"
+#include "support/vandal.hpp"
 
 using namespace ipcdoor;
 using namespace ipcdoor::test;
@@ -50,9 +51,7 @@ void take_one(monitor& here, state& shared_state) {
 }
 
 void wait_for(const std::atomic<std::uint64_t>& word, std::uint64_t value) {
-    const std::uint64_t limit = now_ns() + 60'000'000'000;
-    while (word != value && now_ns() < limit) std::this_thread::yield();
-    REQUIRE(word == value);
+    spin_until([&] { return word == value; });
 }
 
 }  // namespace
@@ -250,18 +249,14 @@ TEST_CASE("whatever is written into a condition, calls end by their deadline",
     mutex lock(at, unique_name(), {.source = source()});
     condition changed(end, {.offset = 0, .vector = 8});
     auto& layout = *reinterpret_cast<condition_layout*>(bad.data().data());
-    std::atomic<bool> stop{false};
-    std::thread vandal([&] {
-        std::uint64_t x = 88172645463325252ULL;
-        while (!stop) {
-            x ^= x << 13, x ^= x >> 7, x ^= x << 17;
-            layout.line.sleeping[x % 4] = x;
-            layout.line.polling[x / 4 % 4] = ~x;
-            layout.line.next = static_cast<std::uint32_t>(x);
-            layout.line.generation[x % 256] = static_cast<std::uint32_t>(x >> 32) % 3;
-            if (x % 16 == 0) layout.notified = x;
-            if (x % 4 == 0) bad.ring(end.slot(), 8, x);
-        }
+    vandal writer([&](xorshift64& random) {
+        const std::uint64_t x = random();
+        layout.line.sleeping[x % 4] = x;
+        layout.line.polling[x / 4 % 4] = ~x;
+        layout.line.next = static_cast<std::uint32_t>(x);
+        layout.line.generation[x % 256] = static_cast<std::uint32_t>(x >> 32) % 3;
+        if (x % 16 == 0) layout.notified = x;
+        if (x % 4 == 0) bad.ring(end.slot(), 8, x);
     });
     const std::uint64_t rounds = 1 + scaled(50);
     for (std::uint64_t i = 0; i < rounds; ++i) {
@@ -274,6 +269,5 @@ TEST_CASE("whatever is written into a condition, calls end by their deadline",
         changed.notify_one();
         changed.notify_all();
     }
-    stop = true;
-    vandal.join();
+    writer.stop();
 }

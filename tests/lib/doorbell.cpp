@@ -2,10 +2,12 @@
 // The contract of the doorbell, the same on every back end and source: counts
 // are exact, a ring is never lost, deadlines and deaths end a wait.
 #include <fcntl.h>
+#include <poll.h>
 
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -179,6 +181,20 @@ TEST_CASE("a sleeping waiter is told when its peer is killed", "[doorbell][death
     CHECK(wait(end, bit(1), soon) == -EPIPE);
     killer.join();
     CHECK(peer.wait().signaled(9));
+}
+
+TEST_CASE("the descriptor tells of a death, whoever has found it out", "[death]") {
+    auto ends = connected_pair();
+    endpoint here = std::move(ends.first);
+    std::optional<endpoint> peer(std::move(ends.second));
+    pollfd told{here.fd(), POLLIN, 0};
+    while (here.wait(~std::uint64_t{0}, 0s)) {
+    }
+    peer.reset();
+    // Before anybody waits or polls.
+    while (here.peer_info(1 - here.slot()).state != IPCDOOR_SLOT_DEAD)
+        std::this_thread::sleep_for(1ms);
+    CHECK(::poll(&told, 1, 60'000) == 1);
 }
 
 TEST_CASE("connections use the source that was asked for", "[doorbell]") {

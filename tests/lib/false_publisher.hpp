@@ -66,7 +66,7 @@ struct false_publisher {
     std::string name;
     door at;
     listener house;
-    memory pool{{.bytes = 4 * 4096}};
+    memory pool{4 * 4096};
     ipcdoor::detail::descriptor_sender giving;
     endpoint end;
     publisher_slot* mine = nullptr;

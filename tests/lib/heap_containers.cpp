@@ -17,6 +17,7 @@
 
 #include <ipcdoor/heap.hpp>
 
+#include "lib/heap_support.hpp"
 #include "lib/lib_support.hpp"
 #include "support/process.hpp"
 
@@ -34,22 +35,13 @@ using shared_map =
                           boost::container::scoped_allocator_adaptor<heap_allocator<entry>>>;
 using shared_list = boost::container::list<shared_string, heap_allocator<shared_string>>;
 
-create_options growing() {
-    create_options wanted;
-    wanted.data_bytes = 16 * 4096;
-    wanted.max_data_bytes = 1024 * 4096;
-    wanted.slots = 4;
-    wanted.source = source();
-    return wanted;
-}
-
 }  // namespace
 
 TEST_CASE("Boost's vector, string, list and map are used by two processes",
           "[heap][containers][fork]") {
     door at = test_door();
     const std::string name = unique_name();
-    endpoint end = at.create(name, growing());
+    endpoint end = at.create(name, data_of(16 * page, 1024 * page));
     heap mine(end);
     auto* const map = mine.find_or_construct<shared_map>("map", std::less<shared_string>(),
                                                          heap_allocator<entry>(mine));
@@ -90,7 +82,7 @@ TEST_CASE("Boost's vector, string, list and map are used by two processes",
     const shared_numbers& numbers = (*map)[fifty];
     CHECK(numbers.size() == 5000);
     CHECK(numbers.back() == 4999);
-    CHECK(mine.statistics().bytes > 16 * 4096);
+    CHECK(mine.statistics().bytes > 16 * page);
     (void)mine.check();
     CHECK(mine.destroy<shared_map>("map"));
     CHECK(mine.destroy<shared_list>("list"));

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
 // Latest values: whole ones only, whoever writes how fast, dies, lies or comes back.
-#include <poll.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,11 +7,7 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
-#include <filesystem>
-#include <memory>
 #include <optional>
 #include <random>
 #include <set>
@@ -26,6 +20,7 @@
 #include "lib/lib_support.hpp"
 #include "support/catch.hpp"
 #include "support/process.hpp"
+#include "support/vandal.hpp"
 
 using namespace ipcdoor;
 using namespace ipcdoor::test;
@@ -57,13 +52,13 @@ latest_options with_source(std::uint32_t readers = 15, std::uint64_t type = 0) {
 }
 
 // A writer in a process of its own, which writes numbers from `first` on, until it is killed.
-child endless_writer(const std::string& name, std::uint64_t first, const gate& started) {
+child endless_writer(const std::string& name, std::uint64_t first, gate& started) {
     return child([&name, first, &started] {
         door at = test_door();
         latest_writer<sample> out(at, name, with_source(), soon);
         for (std::uint64_t i = first;; ++i) {
             out.write(sample::of(i));
-            if (i == first) const_cast<gate&>(started).open();
+            if (i == first) started.open();
         }
         return 0;
     });
@@ -71,11 +66,6 @@ child endless_writer(const std::string& name, std::uint64_t first, const gate& s
 
 const latest_header& header_of(const endpoint& end) {
     return *reinterpret_cast<const latest_header*>(end.data().data());
-}
-
-bool is_readable(int fd, std::chrono::milliseconds timeout) {
-    pollfd look{fd, POLLIN, 0};
-    return ::poll(&look, 1, static_cast<int>(timeout.count())) == 1;
 }
 
 }  // namespace
@@ -188,7 +178,7 @@ TEST_CASE("a reader may come before its writer", "[latest][threads]") {
 
 TEST_CASE("values are whole while a writer writes as fast as it can", "[latest][fork]") {
     const std::string name = unique_name();
-    const gate started;
+    gate started;
     child writing = endless_writer(name, 1, started);
     started.wait();
     door at = test_door();
@@ -289,25 +279,21 @@ TEST_CASE("a deadline ends a wait for what nobody writes", "[latest]") {
 
 TEST_CASE("a sleeper is told of its writer's death", "[latest][fork][threads]") {
     const std::string name = unique_name();
-    const gate written;
+    gate written;
     child writing([&] {
         door at = test_door();
         latest_writer<int> out(at, name, with_source());
         out.write(1);
-        const_cast<gate&>(written).open();
+        written.open();
         for (;;) ::pause();
         return 0;
     });
     written.wait();
     door at = test_door();
     latest_reader<int> in(at, name);
-    std::atomic<int> tid{0};
-    std::thread sleeper([&] {
-        tid = static_cast<int>(::gettid());
-        CHECK_IN_THREAD(error_of([&] { (void)in.wait_newer(1, soon); }) == EPIPE);
-    });
-    while (tid == 0) std::this_thread::yield();
-    wait_thread_asleep(::getpid(), tid);
+    blocking_thread sleeper(
+        [&] { CHECK_IN_THREAD(error_of([&] { (void)in.wait_newer(1, soon); }) == EPIPE); });
+    sleeper.wait_asleep();
     writing.kill();
     sleeper.join();
     CHECK(in.read().value == 1);
@@ -320,7 +306,7 @@ TEST_CASE("a new writer goes on where a dead one was", "[latest][fork]") {
     std::optional<latest_reader<sample>> in;
     std::uint64_t last = 0;
     for (int life = 0; life < 4; ++life) {
-        const gate started;
+        gate started;
         child writing = endless_writer(name, last + 1, started);
         started.wait();
         if (!in) in.emplace(at, name);
@@ -353,15 +339,12 @@ TEST_CASE("a reader that sleeps hears of a new writer", "[latest][threads]") {
     out->write(1);
     latest_reader<int> in(at, name);
     out.reset();
-    std::atomic<int> tid{0};
-    std::thread sleeper([&] {
-        tid = static_cast<int>(::gettid());
+    blocking_thread sleeper([&] {
         in.wait_writer(soon);
         const auto got = in.wait_newer(1, soon);
         CHECK_IN_THREAD(got && got->value == 2 && got->sequence == 2);
     });
-    while (tid == 0) std::this_thread::yield();
-    wait_thread_asleep(::getpid(), tid);
+    sleeper.wait_asleep();
     out.emplace(at, name, with_source(), soon);
     CHECK(out->sequence() == 1);
     out->write(2);
@@ -382,7 +365,7 @@ TEST_CASE("fd() is readable when there is something newer", "[latest][poll]") {
         out->write(static_cast<int>(i));
         // Readable, as often as it takes until it has been seen.
         while (last < i) {
-            REQUIRE(is_readable(fd, std::chrono::milliseconds(60'000)));
+            REQUIRE(becomes_readable(fd));
             if (const auto got = in.read_if_newer(last)) {
                 last = got->sequence;
                 CHECK(got->value == static_cast<int>(i));
@@ -395,13 +378,13 @@ TEST_CASE("fd() is readable when there is something newer", "[latest][poll]") {
     last = 0;
     while (const auto got = in.read_if_newer(last)) last = got->sequence;
     const auto deadline = std::chrono::steady_clock::now() + soon;
-    while (is_readable(fd, 20ms)) {
+    while (becomes_readable(fd, 20ms)) {
         REQUIRE(std::chrono::steady_clock::now() < deadline);
         CHECK_FALSE(in.read_if_newer(last));
     }
     // A death is news.
     out.reset();
-    CHECK(is_readable(fd, std::chrono::milliseconds(60'000)));
+    CHECK(becomes_readable(fd));
     CHECK_FALSE(in.read_if_newer(last));
     CHECK_FALSE(in.has_writer());
 }
@@ -411,11 +394,11 @@ TEST_CASE("a reader that dies harms nobody, and its place is free again", "[late
     const std::string name = unique_name();
     latest_writer<int> out(at, name, with_source(1));
     for (int life = 0; life < 3; ++life) {
-        const gate asleep;
+        gate asleep;
         child reading([&] {
             door own = test_door();
             latest_reader<int> in(own, name);
-            const_cast<gate&>(asleep).open();
+            asleep.open();
             std::uint64_t last = out.sequence();
             for (;;)
                 if (const auto got = in.wait_newer(last)) last = got->sequence;
@@ -550,23 +533,19 @@ TEST_CASE("whatever a writer writes, its readers fail or go on", "[latest][hosti
     latest_bytes_writer out(at, name, 300, with_source());
     out.write("something");
     endpoint liar = at.attach(name);
-    std::atomic<bool> done{false};
-    std::thread lying([&] {
-        std::mt19937_64 random(5);
-        auto* const words = reinterpret_cast<shared_u64*>(liar.data().data());
-        while (!done) {
-            const std::uint64_t at_word =
-                16 + random() % (latest_data_bytes(300) / 8 - 16);  // not the magic
-            const std::uint64_t values[] = {0,
-                                            ~std::uint64_t{0},
-                                            random(),
-                                            random() % 400,
-                                            words[at_word] + 2,
-                                            words[16] * 2,
-                                            words[16] + 1};
-            words[random() % 3 == 0 ? 16 : at_word] = values[random() % 7];
-            std::this_thread::yield();
-        }
+    auto* const words = reinterpret_cast<shared_u64*>(liar.data().data());
+    vandal lying([&](xorshift64& random) {
+        const std::uint64_t at_word =
+            16 + random() % (latest_data_bytes(300) / 8 - 16);  // not the magic
+        const std::uint64_t values[] = {0,
+                                        ~std::uint64_t{0},
+                                        random(),
+                                        random() % 400,
+                                        words[at_word] + 2,
+                                        words[16] * 2,
+                                        words[16] + 1};
+        words[random() % 3 == 0 ? 16 : at_word] = values[random() % 7];
+        std::this_thread::yield();
     });
     latest_bytes_reader in(at, name, 300);
     std::set<int> seen;
@@ -577,8 +556,7 @@ TEST_CASE("whatever a writer writes, its readers fail or go on", "[latest][hosti
         seen.insert(error_of([&] { (void)in.read_if_newer(got, i); }));
         if (i % 10 == 0) seen.insert(error_of([&] { (void)in.wait_newer(got, i, 1ms); }));
     }
-    done = true;
-    lying.join();
+    lying.stop();
     for (const int code : seen) {
         INFO(code);
         CHECK(std::set<int>{0, EPROTO, EAGAIN, ENODATA, EPIPE, EMSGSIZE}.count(code) == 1);
@@ -586,27 +564,16 @@ TEST_CASE("whatever a writer writes, its readers fail or go on", "[latest][hosti
 }
 
 TEST_CASE("readers of another user read, and cannot write", "[latest][user]") {
-    if (::geteuid() != 0) {
-        std::printf("skipped: only root can become other users\n");
-        return;
-    }
-    // The usual directory of soft: is for one user.
-    char directory[] = "/tmp/ipcdoor-latest-XXXXXX";
-    if (on_soft()) {
-        REQUIRE(::mkdtemp(directory) != nullptr);
-        REQUIRE(::chmod(directory, 01777) == 0);
-    }
-    const auto open_door = [&] {
-        return on_soft() ? door("soft:" + std::string(directory)) : test_door();
-    };
-    door at = open_door();
+    if (skipped_without_root()) return;
+    const public_doors doors;
+    door at = doors.open();
     const std::string name = unique_name();
     latest_options options = with_source();
     options.mode = 0644;
     latest_writer<int> out(at, name, options);
     out.write(42);
     child other = child::as_user(1234, [&] {
-        door own = open_door();
+        door own = doors.open();
         latest_reader<int> in(own, name);
         EXPECT_CHILD(in.read().value == 42);
         EXPECT_CHILD(error_of([&] { (void)own.attach(name); }) == EACCES);
@@ -614,5 +581,4 @@ TEST_CASE("readers of another user read, and cannot write", "[latest][user]") {
         return 0;
     });
     CHECK(other.wait().exited());
-    if (on_soft()) std::filesystem::remove_all(directory);
 }

@@ -1,14 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "lib/lib_support.hpp"
 
-#include <stdlib.h>
 #include <unistd.h>
 
 #include <atomic>
-#include <cstdio>
 #include <cstdlib>
-#include <cstring>
-#include <filesystem>
 #include <future>
 #include <stdexcept>
 
@@ -22,67 +18,13 @@ void check(int result, const char* what) {
                                 std::string(what) + ": " + ipcdoor_error());
 }
 
-// The runtime directory of soft: for this run, and gone after it. Children of
-// fork() leave it alone: they end by _exit().
-class private_directory {
-public:
-    private_directory() {
-        char path[] = "/tmp/ipcdoor-test-XXXXXX";
-        if (mkdtemp(path) == nullptr)
-            throw std::system_error(errno, std::generic_category(), "mkdtemp in /tmp");
-        path_ = path;
-    }
-    ~private_directory() {
-        std::error_code ignored;
-        std::filesystem::remove_all(path_, ignored);
-    }
-    const std::string& path() const { return path_; }
-
-private:
-    std::string path_;
-};
-
-const std::string& uri() {
-    static const std::string chosen = [] {
-        if (const char* set = std::getenv("IPCDOOR_URI"); set != nullptr && *set != '\0')
-            return std::string(set);
-        static const private_directory directory;
-        return "soft:" + directory.path();
-    }();
-    return chosen;
-}
-
 ipcdoor_door* open_door() {
     ipcdoor_door* door = nullptr;
-    check(ipcdoor_door_open(uri().c_str(), &door), "ipcdoor_door_open");
+    check(ipcdoor_door_open(door_uri().c_str(), &door), "ipcdoor_door_open");
     return door;
 }
 
 }  // namespace
-
-bool on_soft() {
-    static const bool soft = [] {
-        ipcdoor_door* door = open_door();
-        const bool is = std::strcmp(ipcdoor_door_backend(door), "soft") == 0;
-        ipcdoor_door_close(door);
-        return is;
-    }();
-    return soft;
-}
-
-std::uint32_t source() {
-    const char* name = std::getenv("IPCDOOR_TEST_SOURCE");
-    if (name == nullptr || *name == '\0') return IPCDOOR_SOURCE_AUTO;
-    const std::string wanted(name);
-    if ((wanted == "soft") != on_soft())
-        throw std::runtime_error("IPCDOOR_TEST_SOURCE=" + wanted + " does not go with IPCDOOR_URI");
-    if (wanted == "soft" || wanted == "direct") return IPCDOOR_SOURCE_DIRECT;
-    if (wanted == "msi") return IPCDOOR_SOURCE_MSI;
-    if (wanted == "ipi") return IPCDOOR_SOURCE_IPI;
-    if (wanted == "timer") return IPCDOOR_SOURCE_TIMER;
-    throw std::runtime_error("IPCDOOR_TEST_SOURCE=" + wanted +
-                             ": expected soft, direct, msi, ipi or timer");
-}
 
 std::uint64_t scaled(std::uint64_t iterations) {
     const char* text = std::getenv("IPCDOOR_TEST_SCALE");
@@ -96,18 +38,12 @@ std::uint64_t scaled(std::uint64_t iterations) {
     return some == 0 ? 1 : some;
 }
 
-void check_in_thread(bool right, const char* what) {
-    if (right) return;
-    std::fprintf(stderr, "in a thread: not so: %s\n", what);
-    std::abort();
-}
-
 std::string unique_name() {
     static std::atomic<unsigned> number{0};
     return "test-" + std::to_string(::getpid()) + "-" + std::to_string(++number);
 }
 
-door test_door() { return door(uri()); }
+door test_door() { return door(door_uri()); }
 
 service::service(std::uint64_t slot_bytes) : name_(unique_name()), door_(open_door()) {
     ipcdoor_listen_options options{};
@@ -160,15 +96,6 @@ std::pair<channel, channel> channel_pair(std::uint64_t message_bytes,
                                          const channel_options& options) {
     auto ends = connected_pair(channel_slot_bytes(message_bytes));
     return {channel(std::move(ends.first), options), channel(std::move(ends.second), options)};
-}
-
-int error_of(const std::function<void()>& operation) {
-    try {
-        operation();
-    } catch (const std::system_error& error) {
-        return error.code().value();
-    }
-    return 0;
 }
 
 std::string pattern(std::uint64_t number, std::size_t bytes) {

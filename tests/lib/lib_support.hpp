@@ -2,16 +2,13 @@
 // What every test of the library needs: a door on the back end and source under
 // test, names of one's own, connections, and amounts that suit the machine.
 //
-//   IPCDOOR_URI          the door; soft: in a directory of the test's own unless set
-//   IPCDOOR_TEST_SOURCE  soft, direct, msi, ipi or timer; the module's default
-//                        unless set
 //   IPCDOOR_TEST_SCALE   percentage of the iterations, 1 to 100
 #ifndef IPCDOOR_TESTS_LIB_LIB_SUPPORT_HPP
 #define IPCDOOR_TESTS_LIB_LIB_SUPPORT_HPP
 
 #include <chrono>
 #include <cstdint>
-#include <functional>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -22,17 +19,33 @@
 #include <ipcdoor/endpoint.hpp>
 #include <ipcdoor/message.hpp>
 
+#include "support/door_under_test.hpp"
+#include "support/error_of.hpp"
+#include "support/temporary_directory.hpp"
+#include "support/threads.hpp"
+
 namespace ipcdoor::test {
 
 // Long enough for any slow guest, for waits that must succeed.
 inline constexpr std::chrono::seconds soon{60};
 
-bool on_soft();
-std::uint32_t source();  // IPCDOOR_SOURCE_*
 std::uint64_t scaled(std::uint64_t iterations);
 std::string unique_name();
 // Of the back end under test, in any process.
 door test_door();
+
+// Doors of the back end under test that other users open, too: on soft: in a directory that
+// is everybody's.
+class public_doors {
+public:
+    public_doors() {
+        if (on_soft()) directory_.emplace(01777);
+    }
+    door open() const { return directory_ ? door("soft:" + directory_->path()) : test_door(); }
+
+private:
+    std::optional<temporary_directory> directory_;
+};
 
 // A listening name, and connections to it. Made before fork(), the child
 // connects by connect().
@@ -60,14 +73,6 @@ private:
 std::pair<endpoint, endpoint> connected_pair(std::uint64_t slot_bytes = channel_slot_bytes(8192));
 std::pair<channel, channel> channel_pair(std::uint64_t message_bytes = 8192,
                                          const channel_options& options = {});
-
-// The errno value of what the operation throws, 0 if it throws nothing.
-int error_of(const std::function<void()>& operation);
-
-// In place of CHECK() in threads, where Catch2's are not safe: ends the program.
-void check_in_thread(bool right, const char* what);
-#define CHECK_IN_THREAD(...) \
-    ::ipcdoor::test::check_in_thread(static_cast<bool>(__VA_ARGS__), #__VA_ARGS__)
 
 // A payload whose every byte follows from its number and length.
 std::string pattern(std::uint64_t number, std::size_t bytes);

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: MIT
 // Calls that nobody waits for: many under way, then(), coroutines, abandoned ones.
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
-#include <coroutine>
-#include <exception>
+#include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include <ipcdoor/async.hpp>
 
 #include "lib/lib_support.hpp"
 #include "support/catch.hpp"
@@ -21,7 +24,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// Answers `count` requests with their content, in the order given by `step`.
+// Answers `count` requests with their content, of each `at_once` the last one first.
 void answer(channel& from, std::uint64_t count, std::uint64_t at_once) {
     for (std::uint64_t done = 0; done < count;) {
         std::vector<message> requests;
@@ -33,19 +36,8 @@ void answer(channel& from, std::uint64_t count, std::uint64_t at_once) {
     }
 }
 
-// A coroutine that nobody waits for.
-struct detached {
-    struct promise_type {
-        detached get_return_object() noexcept { return {}; }
-        std::suspend_never initial_suspend() noexcept { return {}; }
-        std::suspend_never final_suspend() noexcept { return {}; }
-        void return_void() noexcept {}
-        void unhandled_exception() noexcept { std::terminate(); }
-    };
-};
-
-detached ask(channel& to, std::uint64_t first, std::uint64_t count, std::uint64_t& right,
-             int& error) {
+detached_task ask(channel& to, std::uint64_t first, std::uint64_t count, std::uint64_t& right,
+                  int& error) {
     try {
         for (std::uint64_t i = first; i < first + count; ++i) {
             const message reply = co_await to.start_call(i, soon);
@@ -198,4 +190,39 @@ TEST_CASE("threads wait for their replies beside receivers and callers", "[call]
     for (auto& caller : callers) caller.join();
     service_thread.join();
     CHECK(wrong == 0);
+}
+
+TEST_CASE("a reply can be looked for without waiting", "[call][pending]") {
+    auto [client, server] = channel_pair();
+    pending_reply reply = client.start_call("x", soon);
+    CHECK_FALSE(reply.try_get().has_value());
+    server.send("first", soon);
+    CHECK_FALSE(reply.try_get().has_value());
+    server.reply(server.receive(soon), "y", soon);
+    const auto got = reply.try_get();
+    REQUIRE(got.has_value());
+    CHECK(got->text() == "y");
+    CHECK(client.receive(soon).text() == "first");
+    pending_reply lost = client.start_call("x", soon);
+    { const channel gone(std::move(server)); }
+    CHECK(error_of([&] { (void)lost.try_get(); }) == EPIPE);
+}
+
+TEST_CASE("a continuation may end what another one that is due belongs to", "[call][pending]") {
+    auto ends = connected_pair(channel_slot_bytes(1000));
+    auto server = std::make_unique<channel>(std::move(ends.first));
+    channel client(std::move(ends.second));
+    // Whichever comes first takes the other away.
+    std::array<std::optional<pending_reply>, 2> replies;
+    int ran = 0;
+    for (std::size_t i = 0; i < 2; ++i) {
+        replies[i].emplace(client.start_call("x", soon));
+        replies[i]->then([&, i] {
+            ++ran;
+            replies[1 - i].reset();
+        });
+    }
+    server.reset();
+    CHECK(error_of([&] { client.receive(soon); }) == EPIPE);
+    CHECK(ran == 1);
 }

@@ -4,7 +4,6 @@
 #include <chrono>
 #include <string>
 #include <thread>
-#include <vector>
 
 #include "lib/lib_support.hpp"
 #include "support/catch.hpp"

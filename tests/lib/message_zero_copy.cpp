@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 // Messages that are written and read where they lie.
-#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstring>

@@ -24,6 +24,7 @@
 #include <ipcdoor/signal.hpp>
 
 #include "lib/lib_support.hpp"
+#include "support/blocked_signal.hpp"
 #include "support/catch.hpp"
 #include "support/process.hpp"
 
@@ -459,11 +460,7 @@ TEST_CASE("mq_notify: an empty queue tells of the first message that comes, once
 TEST_CASE("mq_notify: the same as a signal, which carries who sent", "[mq][fork]") {
     service local;
     const int signo = SIGRTMIN + 3;
-    sigset_t only;
-    sigemptyset(&only);
-    sigaddset(&only, signo);
-    sigset_t before;
-    REQUIRE(::pthread_sigmask(SIG_BLOCK, &only, &before) == 0);
+    blocked_signal signals(signo);
     gate registered;
     gate go_on;
     child peer([&] {
@@ -481,18 +478,13 @@ TEST_CASE("mq_notify: the same as a signal, which carries who sent", "[mq][fork]
         message got;
         CHECK_FALSE(from.try_receive(got));
         registered.open();
-        siginfo_t info{};
-        const timespec limit{60, 0};
-        REQUIRE(::sigtimedwait(&only, &info, &limit) == signo);
+        const siginfo_t info = signals.take(60s);
+        REQUIRE(info.si_signo == signo);
         CHECK(info.si_pid == peer.pid());
         CHECK(from.receive(soon).text() == "news");
     }
     go_on.open();
     CHECK(peer.wait().exited());
-    const timespec none{0, 0};
-    while (::sigtimedwait(&only, nullptr, &none) == signo) {
-    }
-    REQUIRE(::pthread_sigmask(SIG_SETMASK, &before, nullptr) == 0);
 }
 
 TEST_CASE("mq_notify: who blocks in receiving gets the message, not who polls", "[mq][poll]") {

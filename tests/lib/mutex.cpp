@@ -4,27 +4,33 @@
 #include <linux/futex.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <exception>
 #include <fstream>
-#include <ipcdoor/mutex.hpp>
+#include <functional>
 #include <memory>
-#include <optional>
 #include <sstream>
 #include <thread>
 #include <vector>
+
+#include <ipcdoor/mutex.hpp>
 
 #include "lib/lib_support.hpp"
 #include "lib/random_deaths.hpp"
 #include "support/catch.hpp"
 #include "support/process.hpp"
+#include "support/vandal.hpp"
 
 using namespace ipcdoor;
 using namespace ipcdoor::test;
@@ -46,7 +52,7 @@ struct ground {
     ground()
         : name(unique_name()),
           at(test_door()),
-          end(at.create(name, {.data_bytes = 4096, .slots = 8, .source = source()})),
+          end(at.create(name, {.data_bytes = 8192, .slots = 8, .source = source()})),
           lock(end, {}, options()) {}
     mutex_layout& layout() { return *reinterpret_cast<mutex_layout*>(end.data().data()); }
     std::string name;
@@ -173,34 +179,77 @@ TEST_CASE("EDEADLK for who holds it, EPERM for who does not", "[mutex]") {
     other.unlock();
 }
 
-TEST_CASE("two that wait for each other: EDEADLK for one of them, or both", "[mutex][threads]") {
-    ground one;
-    ground two;
-    one.lock.lock(soon);
-    std::atomic<int> wrong{0};
+namespace {
+
+// The kernel's own lock with priority inheritance, for comparison.
+class plain_pi_lock {
+public:
+    // Throws the kernel's error.
+    void lock(std::chrono::seconds limit) {
+        timespec until{};
+        ::clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_sec += limit.count();
+        if (::syscall(SYS_futex, &word_, FUTEX_LOCK_PI, 0, &until) != 0)
+            detail::throw_error(errno, "FUTEX_LOCK_PI");
+    }
+    void unlock() {
+        if (::syscall(SYS_futex, &word_, FUTEX_UNLOCK_PI) != 0)
+            detail::throw_error(errno, "FUTEX_UNLOCK_PI");
+    }
+
+private:
+    std::uint32_t word_ = 0;
+};
+
+// The errors of two threads of which each holds one lock and waits for the other's; 0: got it.
+template <class Lock>
+std::array<int, 2> wait_in_a_circle(Lock& one, Lock& two, std::chrono::seconds limit) {
+    std::array<int, 2> ends{};
     std::atomic<bool> has_two{false};
+    one.lock(limit);
     std::thread other([&] {
-        two.lock.lock(soon);
+        two.lock(limit);
         has_two = true;
-        const int first = error_of([&] {
-            one.lock.lock(soon);
-            one.lock.unlock();
+        ends[1] = error_of([&] {
+            one.lock(limit);
+            one.unlock();
         });
-        two.lock.unlock();
-        if (first != 0 && first != EDEADLK) ++wrong;
-        if (first == EDEADLK) wrong += 100;
+        two.unlock();
     });
     while (!has_two) std::this_thread::yield();
-    const int second = error_of([&] {
-        two.lock.lock(soon);
-        two.lock.unlock();
+    ends[0] = error_of([&] {
+        two.lock(limit);
+        two.unlock();
     });
-    one.lock.unlock();
+    one.unlock();
     other.join();
-    CHECK((second == 0 || second == EDEADLK));
+    return ends;
+}
+
+}  // namespace
+
+TEST_CASE("two that wait for each other: EDEADLK for one of them, or both", "[mutex][threads]") {
+    plain_pi_lock first;
+    plain_pi_lock second;
+    const auto plain = wait_in_a_circle(first, second, 2s);
+    ground one;
+    ground two;
+    const auto has = [](const std::array<int, 2>& ends, int what) {
+        return std::find(ends.begin(), ends.end(), what) != ends.end();
+    };
+    if (has(plain, ETIMEDOUT)) {
+        // PREEMPT_RT with CONFIG_DEBUG_RT_MUTEXES.
+        const auto ends = wait_in_a_circle(one.lock, two.lock, 2s);
+        CHECK(has(ends, ETIMEDOUT));
+        CHECK_FALSE(has(ends, EDEADLK));
+        return;
+    }
+    const auto ends = wait_in_a_circle(one.lock, two.lock, soon);
+    INFO(ends[0] << " " << ends[1]);
+    CHECK(has(ends, EDEADLK));
     // Each may find out before the other one has given up.
-    CHECK((wrong == 0 || wrong == 100));
-    CHECK((second == EDEADLK || wrong == 100));
+    CHECK((ends[0] == EDEADLK || ends[0] == 0));
+    CHECK((ends[1] == EDEADLK || ends[1] == 0));
 }
 
 TEST_CASE("waiting for a mutex goes on after signal handlers", "[mutex][fork]") {
@@ -221,7 +270,7 @@ TEST_CASE("waiting for a mutex goes on after signal handlers", "[mutex][fork]") 
     waiter.wait_asleep();
     for (int i = 1; i <= 3; ++i) {
         waiter.kill(SIGUSR1);
-        while (*handled < i) std::this_thread::sleep_for(1ms);
+        spin_until([&] { return *handled >= i; });
     }
     here.lock.unlock();
     CHECK(waiter.wait().exited());
@@ -388,6 +437,120 @@ TEST_CASE("a thread that ends while it holds the mutex is a dead owner", "[mutex
         owner.join();
     }
     here.lock.make_consistent();
+    here.lock.unlock();
+}
+
+// Runs `run` as the first process of a PID namespace of its own, where the next thread's number
+// can be chosen. The code 77: not here.
+child_status with_numbers_of_its_own(const std::function<int()>& run) {
+    child outer([&] {
+        if (::geteuid() != 0 || ::access("/proc/sys/kernel/ns_last_pid", W_OK) != 0 ||
+            ::unshare(CLONE_NEWPID) != 0)
+            return 77;
+        // It sees no parent, so it cannot be a `child`.
+        const pid_t inner = ::fork();
+        if (inner == 0) {
+            ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+            try {
+                ::_exit(run());
+            } catch (const std::exception& wrong) {
+                std::fprintf(stderr, "%s\n", wrong.what());
+                ::_exit(1);
+            }
+        }
+        int status = 0;
+        EXPECT_CHILD(::waitpid(inner, &status, 0) == inner);
+        return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+    });
+    return outer.wait();
+}
+
+// Runs `run` in a new thread of this number.
+void with_number(std::uint32_t number, const std::function<void()>& run) {
+    for (bool done = false; !done;) {
+        std::ofstream("/proc/sys/kernel/ns_last_pid") << number - 1;
+        std::thread([&] {
+            if (tid() != number) return;  // the former one is not gone yet
+            run();
+            done = true;
+        }).join();
+    }
+}
+
+TEST_CASE("a thread that ends is a dead owner, whoever has its number by now",
+          "[mutex][fork][namespace][death]") {
+    const child_status end = with_numbers_of_its_own([] {
+        for (int who = 0; who < 4; ++who) {
+            ground here;
+            visitor same_process(here);
+            std::uint32_t number = 0;
+            std::thread([&] {
+                number = tid();
+                here.lock.lock(soon);
+            }).join();
+            const auto told = [](mutex& lock) {
+                return lock.try_lock() == lock_result::owner_died;
+            };
+            const auto told_in_a_child = [&] {
+                child other([&] {
+                    visitor its(here);
+                    return told(its.lock) ? 0 : 1;
+                });
+                return other.wait().exited();
+            };
+            bool right = false;
+            with_number(number, [&] {
+                switch (who) {
+                    case 0: right = told(here.lock); break;
+                    case 1: right = told(same_process.lock); break;
+                    case 2: std::thread([&] { right = told(here.lock); }).join(); break;
+                    default: right = told_in_a_child();
+                }
+            });
+            if (!right) std::fprintf(stderr, "case %d\n", who);
+            EXPECT_CHILD(right);
+        }
+        return 0;
+    });
+    if (end.exited(77)) std::printf("skipped: thread numbers cannot be chosen here\n");
+    CHECK((end.exited() || end.exited(77)));
+}
+
+TEST_CASE("a mutex that is destroyed while another thread holds it is nothing to that thread",
+          "[mutex][death]") {
+    ground here;
+    auto goes = std::make_unique<visitor>(here);
+    std::atomic<bool> holds{false};
+    std::atomic<bool> end{false};
+    std::thread owner([&] {
+        mutex own(here.end, {.offset = 2432}, options());
+        goes->lock.lock(soon);
+        own.lock(soon);
+        holds = true;
+        while (!end) std::this_thread::sleep_for(1ms);
+        own.unlock();
+    });
+    while (!holds) std::this_thread::yield();
+    goes.reset();
+    end = true;
+    owner.join();
+    CHECK(here.lock.lock(soon) == lock_result::owner_died);
+    here.lock.make_consistent();
+    here.lock.unlock();
+}
+
+TEST_CASE("of several mutexes a thread leaves those that it holds at its end", "[mutex][death]") {
+    ground here;
+    mutex second(here.end, {.offset = 2432}, options());
+    std::thread([&] {
+        here.lock.lock(soon);
+        second.lock(soon);
+        here.lock.unlock();
+    }).join();
+    CHECK(here.lock.lock(soon) == lock_result::acquired);
+    CHECK(second.lock(soon) == lock_result::owner_died);
+    second.make_consistent();
+    second.unlock();
     here.lock.unlock();
 }
 
@@ -646,20 +809,16 @@ TEST_CASE("whatever is written into a mutex, calls end by their deadline", "[mut
     endpoint bad = here.at.attach(here.name);
     auto& layout = *reinterpret_cast<mutex_layout*>(bad.data().data());
     const std::uint32_t self = mutex_record(here.end.slot(), here.end.info().generation);
-    std::atomic<bool> stop{false};
-    std::thread vandal([&] {
+    vandal writer([&](xorshift64& random) {
         const std::uint32_t own = tid();
-        std::uint64_t x = 88172645463325252ULL;
-        while (!stop) {
-            x ^= x << 13, x ^= x >> 7, x ^= x << 17;
-            const std::uint32_t numbers[] = {0, 1, 2, own, static_cast<std::uint32_t>(x)};
-            const std::uint32_t record = x % 3 == 0 ? self : static_cast<std::uint32_t>(x >> 32);
-            layout.word =
-                mutex_word(numbers[x % 5] | static_cast<std::uint32_t>(x & 0xc0000000), record);
-            layout.waiters[x % 256] = mutex_word(numbers[x / 8 % 5], record);
-            layout.state = x % 5 == 0 ? static_cast<std::uint32_t>(x) % 3 : 0;
-            if (x % 16 == 0) std::this_thread::sleep_for(1ms);
-        }
+        const std::uint64_t x = random();
+        const std::uint32_t numbers[] = {0, 1, 2, own, static_cast<std::uint32_t>(x)};
+        const std::uint32_t record = x % 3 == 0 ? self : static_cast<std::uint32_t>(x >> 32);
+        layout.word =
+            mutex_word(numbers[x % 5] | static_cast<std::uint32_t>(x & 0xc0000000), record);
+        layout.waiters[x % 256] = mutex_word(numbers[x / 8 % 5], record);
+        layout.state = x % 5 == 0 ? static_cast<std::uint32_t>(x) % 3 : 0;
+        if (x % 16 == 0) std::this_thread::sleep_for(1ms);
     });
     const std::uint64_t rounds = 1 + scaled(100);
     for (std::uint64_t i = 0; i < rounds; ++i) {
@@ -670,6 +829,5 @@ TEST_CASE("whatever is written into a mutex, calls end by their deadline", "[mut
         const int unlocked = error_of([&] { here.lock.unlock(); });
         CHECK((unlocked == 0 || unlocked == EPROTO));
     }
-    stop = true;
-    vandal.join();
+    writer.stop();
 }

@@ -5,9 +5,9 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-#include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <functional>
 
 #include "lib/stream_support.hpp"
 
@@ -295,7 +295,7 @@ TEST_CASE("a reader that is stopped for a while gets everything when it goes on"
             writer.write(std::string_view(text).substr(at, some), soon);
             at += some;
         });
-        writing.wait_asleep();
+        writing.wait_asleep_or_ended();  // a small scale's part has room
         peer.kill(SIGCONT);
         writing.join();
     }
@@ -322,4 +322,27 @@ TEST_CASE("a forked child that destroys its copy ends nothing", "[pipe][death][f
     CHECK_FALSE(reader.try_read(one));
     writer.reset();
     CHECK(read_once(reader).empty());
+}
+
+TEST_CASE("a forked child that uses its copy is refused, each time anew", "[pipe][death][fork]") {
+    service local(stream_slot_bytes(capacity));
+    auto of_full = local.pair();
+    auto of_empty = local.pair();
+    pipe_writer full(std::move(of_full.first));
+    pipe_reader empty(std::move(of_empty.first));
+    // Both are left armed, which whoever comes next has to undo.
+    while (full.try_write(std::string(1024, 'x'))) {
+    }
+    std::byte one[1];
+    REQUIRE_FALSE(empty.try_read(one));
+    child copy([&] {
+        for (int i = 0; i < 2; ++i) {
+            EXPECT_CHILD(error_of([&] { full.write("y", 0s); }) == EPERM);
+            EXPECT_CHILD(error_of([&] { (void)full.try_reserve(1); }) == EPERM);
+            EXPECT_CHILD(error_of([&] { (void)empty.read(one, 0s); }) == EPERM);
+            EXPECT_CHILD(error_of([&] { (void)empty.try_peek(); }) == EPERM);
+        }
+        return 0;
+    });
+    CHECK(copy.wait().exited());
 }

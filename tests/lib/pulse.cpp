@@ -7,9 +7,7 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
-#include <functional>
 #include <optional>
-#include <string>
 #include <thread>
 #include <vector>
 
@@ -18,6 +16,7 @@
 #include "lib/lib_support.hpp"
 #include "support/catch.hpp"
 #include "support/process.hpp"
+#include "support/vandal.hpp"
 
 using namespace ipcdoor;
 using namespace ipcdoor::test;
@@ -192,13 +191,8 @@ TEST_CASE("a blocked pulse does not ring, and rings when it is unblocked", "[pul
 TEST_CASE("unblocking wakes who sleeps for a pulse", "[pulse][mask]") {
     two_ports p({.blocked = codes(1)});
     CHECK(p.client.send({.code = 1, .value = 1}));
-    std::atomic<pid_t> sleeper{0};
-    std::thread receiving([&] {
-        sleeper = ::gettid();
-        CHECK_IN_THREAD(p.server.receive(soon).value == 1);
-    });
-    while (sleeper == 0) std::this_thread::yield();
-    wait_thread_asleep(::getpid(), sleeper);
+    blocking_thread receiving([&] { CHECK_IN_THREAD(p.server.receive(soon).value == 1); });
+    receiving.wait_asleep();
     p.server.unblock(codes(1));
     receiving.join();
 }
@@ -448,13 +442,9 @@ TEST_CASE("a peer that is killed while one sleeps for its pulse is noticed", "[p
     endpoint end = local.accept();
     pulse_port pulses(end);
     ready.wait();
-    std::atomic<pid_t> sleeper{0};
-    std::thread receiving([&] {
-        sleeper = ::gettid();
-        CHECK_IN_THREAD(error_of([&] { pulses.receive(soon); }) == EPIPE);
-    });
-    while (sleeper == 0) std::this_thread::yield();
-    wait_thread_asleep(::getpid(), sleeper);
+    blocking_thread receiving(
+        [&] { CHECK_IN_THREAD(error_of([&] { pulses.receive(soon); }) == EPIPE); });
+    receiving.wait_asleep();
     CHECK(pulses.send({.code = 1}));
     peer.kill();
     receiving.join();
@@ -570,25 +560,16 @@ TEST_CASE("a hostile peer that changes its slot all the time is refused or read,
           "[pulse][hostile]") {
     two_ports p;
     pulse_slot& lies = p.lies();
-    std::atomic<bool> stop{false};
-    std::thread hostile([&] {
-        std::uint64_t random = 88172645463325252ULL;
-        while (!stop) {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            switch (random % 8) {
-                case 0: lies.posted = random; break;
-                case 1: lies.taken = random; break;
-                case 2: lies.blocked = random; break;
-                case 3: lies.sent = static_cast<std::uint32_t>(random >> 8); break;
-                case 4:
-                    lies.tags[random >> 8 & 63] = static_cast<std::uint32_t>(random >> 16);
-                    break;
-                case 5: lies.refused = random & random >> 3 & random >> 7; break;
-                default:
-                    lies.tags[random >> 8 & 63] = pulse_tag(random >> 16 & 63, random >> 32 & 3, 1);
-            }
+    vandal writer([&](xorshift64& random) {
+        const std::uint64_t x = random();
+        switch (x % 8) {
+            case 0: lies.posted = x; break;
+            case 1: lies.taken = x; break;
+            case 2: lies.blocked = x; break;
+            case 3: lies.sent = static_cast<std::uint32_t>(x >> 8); break;
+            case 4: lies.tags[x >> 8 & 63] = static_cast<std::uint32_t>(x >> 16); break;
+            case 5: lies.refused = x & x >> 3 & x >> 7; break;
+            default: lies.tags[x >> 8 & 63] = pulse_tag(x >> 16 & 63, x >> 32 & 3, 1);
         }
     });
     std::uint64_t unexpected = 0;
@@ -606,8 +587,7 @@ TEST_CASE("a hostile peer that changes its slot all the time is refused or read,
         if (i % 64 == 0) p.server.set_blocked(i);
         if (p.server.next_priority() > static_cast<int>(pulse_priorities)) ++out_of_range;
     }
-    stop = true;
-    hostile.join();
+    writer.stop();
     CHECK(unexpected == 0);
     CHECK(out_of_range == 0);
 }

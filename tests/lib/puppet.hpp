@@ -6,8 +6,9 @@
 
 #include <cstdint>
 #include <cstring>
-#include <ipcdoor/ipcdoor.hpp>
 #include <utility>
+
+#include <ipcdoor/ipcdoor.hpp>
 
 #include "support/catch.hpp"
 

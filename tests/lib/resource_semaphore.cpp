@@ -7,16 +7,18 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
-#include <ipcdoor/semaphore.hpp>
 #include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include <ipcdoor/semaphore.hpp>
+
 #include "lib/lib_support.hpp"
 #include "lib/random_deaths.hpp"
 #include "support/catch.hpp"
 #include "support/process.hpp"
+#include "support/vandal.hpp"
 
 using namespace ipcdoor;
 using namespace ipcdoor::test;
@@ -140,7 +142,7 @@ TEST_CASE("units of a dead process serve all who wait", "[resource][fork][death]
         waiters.back().wait_asleep();
     }
     holder.kill();
-    for (int i = 0; i < 60'000 && sem.value() != 0; ++i) std::this_thread::sleep_for(1ms);
+    spin_until([&] { return sem.value() == 0; });
     leave.open();
     for (auto& one : waiters) CHECK(one.wait().exited());
     CHECK(sem.value() == 3);
@@ -212,19 +214,15 @@ TEST_CASE("whatever is written into units, calls end by their deadline", "[resou
     auto* const words = reinterpret_cast<shared_u64*>(bad.data().data() + sizeof(resource_layout));
     const std::uint64_t tags[] = {0, owner_tag(end.slot(), end.info().generation),
                                   owner_tag(bad.slot(), bad.info().generation), owner_tag(2, 1)};
-    std::atomic<bool> stop{false};
-    std::thread vandal([&] {
-        std::uint64_t x = 88172645463325252ULL;
-        while (!stop) {
-            x ^= x << 13, x ^= x >> 7, x ^= x << 17;
-            words[x % 4] = x % 8 == 0 ? x : tags[x / 8 % 4];
-            layout.line.sleeping[x % 4] = x;
-            layout.line.polling[x / 4 % 4] = ~x;
-            layout.line.next = static_cast<std::uint32_t>(x);
-            layout.line.generation[x % 256] = static_cast<std::uint32_t>(x >> 32) % 3;
-            layout.header.parameter[0] = x;
-            if (x % 4 == 0) bad.ring(end.slot(), 8, x);
-        }
+    vandal writer([&](xorshift64& random) {
+        const std::uint64_t x = random();
+        words[x % 4] = x % 8 == 0 ? x : tags[x / 8 % 4];
+        layout.line.sleeping[x % 4] = x;
+        layout.line.polling[x / 4 % 4] = ~x;
+        layout.line.next = static_cast<std::uint32_t>(x);
+        layout.line.generation[x % 256] = static_cast<std::uint32_t>(x >> 32) % 3;
+        layout.header.parameter[0] = x;
+        if (x % 4 == 0) bad.ring(end.slot(), 8, x);
     });
     const std::uint64_t rounds = 1 + scaled(50);
     for (std::uint64_t i = 0; i < rounds; ++i) {
@@ -234,8 +232,7 @@ TEST_CASE("whatever is written into units, calls end by their deadline", "[resou
         const int released = error_of([&] { units.release(); });
         CHECK((released == 0 || released == EPERM));
     }
-    stop = true;
-    vandal.join();
+    writer.stop();
 }
 
 TEST_CASE("placed ones find a death although another object took the news of it",

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Remote calls: types, errors, deadlines, cancelling, pools, and servers that die.
 #include <poll.h>
+#include <pthread.h>
+#include <signal.h>
 
 #include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -334,6 +337,32 @@ TEST_CASE("a pool of threads answers many clients with many calls under way", "[
     for (auto& thread : threads) thread.join();
     CHECK(wrong == 0);
     CHECK(calc.served.stats().calls == clients * each);
+}
+
+TEST_CASE("signal handlers run while a client connects, and it waits on", "[rpc]") {
+    static std::atomic<int> handled;
+    handled = 0;
+    struct sigaction action {};
+    struct sigaction before {};
+    action.sa_handler = [](int) { ++handled; };
+    ::sigaction(SIGUSR1, &action, &before);
+    office calc;
+    calc.served.bind("seven", [] { return 7; });
+    int answer = 0;
+    std::atomic<bool> failed{false};
+    // Nobody lets it in yet.
+    std::thread caller(
+        [&] { failed = error_of([&] { answer = calc.client().call<int>("seven"); }) != 0; });
+    for (int i = 0; i < 5; ++i) {
+        std::this_thread::sleep_for(1ms);
+        ::pthread_kill(caller.native_handle(), SIGUSR1);
+        while (handled <= i && !failed) std::this_thread::yield();
+    }
+    CHECK_FALSE(failed);
+    calc.open();
+    caller.join();
+    CHECK(answer == 7);
+    ::sigaction(SIGUSR1, &before, nullptr);
 }
 
 TEST_CASE("bytes of another serialiser are carried as they are, and aligned", "[rpc]") {

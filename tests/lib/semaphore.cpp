@@ -5,17 +5,11 @@
 
 #include <poll.h>
 #include <signal.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <bit>
 #include <cerrno>
 #include <chrono>
-#include <cstdio>
-#include <cstdlib>
-#include <filesystem>
-#include <functional>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -23,6 +17,7 @@
 #include "lib/lib_support.hpp"
 #include "support/catch.hpp"
 #include "support/process.hpp"
+#include "support/vandal.hpp"
 
 using namespace ipcdoor;
 using namespace ipcdoor::test;
@@ -90,50 +85,36 @@ TEST_CASE("sem_open: EEXIST with O_EXCL, ENOENT without O_CREAT, EINVAL beyond S
 
 TEST_CASE("sem_open: EACCES without permission, and with it other users post and wait",
           "[semaphore][posix][users][fork]") {
-    if (::geteuid() != 0) {
-        std::printf("skipped: only root can become other users\n");
-        return;
-    }
-    // On soft other users must reach the directory.
-    char directory[] = "/tmp/ipcdoor-users-XXXXXX";
-    std::string uri;
-    if (on_soft()) {
-        REQUIRE(::mkdtemp(directory) != nullptr);
-        REQUIRE(::chmod(directory, 01777) == 0);
-        uri = std::string("soft:") + directory;
-    }
-    {
-        const auto open_door = [&] { return uri.empty() ? test_door() : door(uri); };
-        const std::string name = unique_name();
-        door at = open_door();
-        auto options = with(1);
-        semaphore closed(at, name + "-closed", options);
-        options.mode = 0444;  // reading is not enough
-        semaphore readable(at, name + "-readable", options);
-        options.mode = 0666;
-        semaphore open(at, name, options);
-        child other = child::as_user(65534, [&] {
-            door own = open_door();
-            for (const char* which : {"-closed", "-readable"}) {
-                EXPECT_CHILD(error_of([&] {
-                                 semaphore s(own, "0/" + name + which, with(0, opening::open_only));
-                             }) == EACCES);
-            }
-            semaphore shared(own, "0/" + name, with(0, opening::open_only));
-            shared.acquire(soon);
-            shared.post();
-            shared.post();
-            shared.acquire(soon);
-            shared.acquire(soon);
-            shared.acquire(soon);
-            return 0;
-        });
-        other.wait_asleep();
-        open.post();
-        CHECK(other.wait().exited());
-        CHECK(open.value() == 0);
-    }
-    if (!uri.empty()) std::filesystem::remove_all(directory);
+    if (skipped_without_root()) return;
+    const public_doors doors;
+    const std::string name = unique_name();
+    door at = doors.open();
+    auto options = with(1);
+    semaphore closed(at, name + "-closed", options);
+    options.mode = 0444;  // reading is not enough
+    semaphore readable(at, name + "-readable", options);
+    options.mode = 0666;
+    semaphore open(at, name, options);
+    child other = child::as_user(65534, [&] {
+        door own = doors.open();
+        for (const char* which : {"-closed", "-readable"}) {
+            EXPECT_CHILD(error_of([&] {
+                             semaphore s(own, "0/" + name + which, with(0, opening::open_only));
+                         }) == EACCES);
+        }
+        semaphore shared(own, "0/" + name, with(0, opening::open_only));
+        shared.acquire(soon);
+        shared.post();
+        shared.post();
+        shared.acquire(soon);
+        shared.acquire(soon);
+        shared.acquire(soon);
+        return 0;
+    });
+    other.wait_asleep();
+    open.post();
+    CHECK(other.wait().exited());
+    CHECK(open.value() == 0);
 }
 
 TEST_CASE("sem_wait: takes a unit if there is one", "[semaphore][posix]") {
@@ -208,7 +189,7 @@ TEST_CASE("sem_wait: goes on after a signal handler, where POSIX has EINTR",
     waiter.wait_asleep();
     for (int i = 1; i <= 5; ++i) {
         waiter.kill(SIGUSR1);
-        while (*handled < i) std::this_thread::sleep_for(1ms);
+        spin_until([&] { return *handled >= i; });
     }
     sem.post();
     CHECK(waiter.wait().exited());
@@ -388,8 +369,7 @@ TEST_CASE("a waiter that gives up leaves the wake-up to another one", "[semaphor
     for (std::uint64_t i = 1; i <= posts; ++i) {
         sem.post();
         // Each is taken before the next comes: a lost wake-up is not made good.
-        const std::uint64_t limit = now_ns() + 60'000'000'000;
-        while (*got < i && now_ns() < limit) std::this_thread::yield();
+        spin_until([&] { return *got >= i; });
         REQUIRE(*got == i);
     }
     *stop = true;
@@ -425,9 +405,8 @@ TEST_CASE("a waiter that takes one of several units passes the wake-up on", "[se
     layout.line.sleeping[0].fetch_and(~armed);
     layout.count = 2;
     raw.ring(static_cast<std::uint32_t>(std::countr_zero(armed)), 1);
-    const std::uint64_t limit = now_ns() + 50'000'000'000;
-    while (*got < 2 && now_ns() < limit) std::this_thread::sleep_for(1ms);
-    CHECK(*got == 2);
+    // Before the other one's own deadline.
+    spin_until([&] { return *got == 2; }, 50s);
     over.open();
     CHECK(first.wait().exited());
     CHECK(second.wait().exited());
@@ -681,18 +660,14 @@ TEST_CASE("whatever is written into a semaphore, calls end by their deadline",
     semaphore sem(here.end, {0, 8}, with(0));
     endpoint bad = here.at.attach(here.name);
     auto& layout = layout_of(bad);
-    std::atomic<bool> stop{false};
-    std::thread vandal([&] {
-        std::uint64_t x = 88172645463325252ULL;
-        while (!stop) {
-            x ^= x << 13, x ^= x >> 7, x ^= x << 17;
-            layout.line.sleeping[x % 4] = x;
-            layout.line.polling[x / 4 % 4] = ~x;
-            layout.line.next = static_cast<std::uint32_t>(x);
-            layout.line.generation[x % 256] = static_cast<std::uint32_t>(x >> 32) % 3;
-            layout.count = x % 2 == 0 ? 0 : 0xffffffff;
-            bad.ring(here.end.slot(), 8, x);
-        }
+    vandal writer([&](xorshift64& random) {
+        const std::uint64_t x = random();
+        layout.line.sleeping[x % 4] = x;
+        layout.line.polling[x / 4 % 4] = ~x;
+        layout.line.next = static_cast<std::uint32_t>(x);
+        layout.line.generation[x % 256] = static_cast<std::uint32_t>(x >> 32) % 3;
+        layout.count = x % 2 == 0 ? 0 : 0xffffffff;
+        bad.ring(here.end.slot(), 8, x);
     });
     const std::uint64_t rounds = 1 + scaled(50);
     for (std::uint64_t i = 0; i < rounds; ++i) {
@@ -701,6 +676,5 @@ TEST_CASE("whatever is written into a semaphore, calls end by their deadline",
         const int posted = error_of([&] { sem.post(); });
         CHECK((posted == 0 || posted == EOVERFLOW));
     }
-    stop = true;
-    vandal.join();
+    writer.stop();
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // POSIX signals raised by a doorbell.
 #include <signal.h>
-#include <time.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
@@ -9,6 +9,7 @@
 #include <ipcdoor/signal.hpp>
 
 #include "lib/lib_support.hpp"
+#include "support/blocked_signal.hpp"
 #include "support/catch.hpp"
 #include "support/process.hpp"
 
@@ -16,41 +17,8 @@ using namespace ipcdoor;
 using namespace ipcdoor::test;
 using namespace std::chrono_literals;
 
-namespace {
-
-// Blocks a signal in this thread, and swallows what is left of it at the end.
-class blocked_signal {
-public:
-    explicit blocked_signal(int signo) {
-        sigemptyset(&set_);
-        sigaddset(&set_, signo);
-        pthread_sigmask(SIG_BLOCK, &set_, &before_);
-    }
-    ~blocked_signal() {
-        while (take(0ms).si_signo != 0) {
-        }
-        pthread_sigmask(SIG_SETMASK, &before_, nullptr);
-    }
-    // si_signo is 0 where none came in time.
-    siginfo_t take(std::chrono::milliseconds timeout) {
-        const timespec limit{timeout.count() / 1000, timeout.count() % 1000 * 1'000'000};
-        siginfo_t info{};
-        while (sigtimedwait(&set_, &info, &limit) < 0) {
-            if (errno != EINTR) return {};
-        }
-        return info;
-    }
-
-private:
-    sigset_t set_;
-    sigset_t before_;
-};
-
-}  // namespace
-
 TEST_CASE("a bound POSIX signal carries the ring's value and the ringer's pid", "[signal][fork]") {
     service local;
-    const blocked_signal guard(SIGRTMIN + 3);
     blocked_signal signals(SIGRTMIN + 3);
     gate bound;
     gate done;
@@ -70,7 +38,7 @@ TEST_CASE("a bound POSIX signal carries the ring's value and the ringer's pid", 
     CHECK(info.si_code == SI_QUEUE);
     const signal_event event = to_signal_event(info);
     CHECK(event.pid == peer.pid());
-    CHECK(event.uid == getuid());
+    CHECK(event.uid == ::getuid());
     CHECK(event.value == 0x1234567890abcdef);
     CHECK(peer.wait().exited());
 }

@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Stream sockets: both directions at once, half close, listeners, many connections in
 // one event loop, death. What they share with pipes is tested there.
-#include <sys/epoll.h>
-
-#include <array>
 #include <cerrno>
 #include <chrono>
-#include <future>
 #include <map>
 #include <vector>
 
+#include "lib/event_loop.hpp"
 #include "lib/stream_support.hpp"
 
 using namespace ipcdoor;
@@ -24,33 +21,6 @@ stream_listen_options on_source(std::uint64_t capacity = 4096) {
     options.source = source();
     return options;
 }
-
-// epoll over some descriptors, level-triggered, that counts how often it was woken.
-class event_loop {
-public:
-    event_loop() : epoll_(::epoll_create1(EPOLL_CLOEXEC)) { REQUIRE(epoll_.get() >= 0); }
-    void add(int fd, std::uint64_t tag) {
-        epoll_event event{};
-        event.events = EPOLLIN;
-        event.data.u64 = tag;
-        REQUIRE(::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) == 0);
-    }
-    void remove(int fd) { REQUIRE(::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr) == 0); }
-    // The tags of those that are ready.
-    std::vector<std::uint64_t> wait(std::chrono::milliseconds timeout = soon) {
-        epoll_event events[64];
-        const int ready = ::epoll_wait(epoll_.get(), events, 64, static_cast<int>(timeout.count()));
-        std::vector<std::uint64_t> tags;
-        for (int i = 0; i < ready; ++i) tags.push_back(events[i].data.u64);
-        wakeups += tags.size();
-        return tags;
-    }
-
-    std::uint64_t wakeups = 0;
-
-private:
-    unique_fd epoll_;
-};
 
 }  // namespace
 
@@ -171,7 +141,7 @@ TEST_CASE("connecting to a stream listener that does not accept ends at the dead
 
 TEST_CASE("a level-triggered loop is woken once for each thing there is to do", "[stream]") {
     auto [one, other] = socket_pair(100);
-    event_loop loop;
+    epoll_set loop;
     loop.add(one.fd(), 0);
     std::byte room[1000];
     const std::string much(1000, 'x');
@@ -212,13 +182,13 @@ TEST_CASE("a level-triggered loop is woken once for each thing there is to do", 
 
 TEST_CASE("what a blocking call left behind does not keep a loop awake", "[stream]") {
     auto [one, other] = socket_pair(100);
-    event_loop loop;
+    epoll_set loop;
     loop.add(one.fd(), 0);
     std::byte room[100];
     // It sleeps for room until the deadline; then the room comes and nobody waits.
     one.write(std::string(100, 'x'), soon);
     REQUIRE(error_of([&, &to = one] { to.write("y", 10ms); }) == ETIMEDOUT);
-    other.raw().ring(1 - other.raw().slot(), detail::stream_link::space_vector);
+    other.raw().ring(1 - other.raw().slot(), detail::stream_link::writer_vector);
     REQUIRE(loop.wait().size() == 1);
     REQUIRE_FALSE(one.try_read(room));
     CHECK(loop.wait(0ms).empty());
@@ -251,7 +221,7 @@ TEST_CASE("one thread serves two hundred connections", "[stream][fork]") {
         });
     }
 
-    event_loop loop;
+    epoll_set loop;
     constexpr std::uint64_t listening = ~std::uint64_t{0};
     loop.add(names.fd(), listening);
     std::map<std::uint64_t, stream_socket> ends;
@@ -335,7 +305,7 @@ TEST_CASE("an event loop is told of a killed peer", "[stream][death][fork]") {
     });
     stream_socket end(local.accept());
     opened.wait();
-    event_loop loop;
+    epoll_set loop;
     loop.add(end.fd(), 0);
     std::byte room[10];
     while (!loop.wait(0ms).empty()) {

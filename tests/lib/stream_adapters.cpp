@@ -4,12 +4,10 @@
 #include <fcntl.h>
 #include <sys/socket.h>
 
-#include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <sstream>
-#include <vector>
 
 #include <ipcdoor/descriptor.hpp>
 #include <ipcdoor/iostream.hpp>
@@ -21,13 +19,6 @@ using namespace ipcdoor::test;
 using namespace std::chrono_literals;
 
 namespace {
-
-// A pipe of the kernel's: {to read, to write}.
-std::pair<unique_fd, unique_fd> kernel_pipe(int flags = 0) {
-    int fds[2];
-    REQUIRE(::pipe2(fds, O_CLOEXEC | flags) == 0);
-    return {unique_fd(fds[0]), unique_fd(fds[1])};
-}
 
 std::string read_fd(int fd) {
     std::string all;

@@ -3,18 +3,12 @@
 #ifndef IPCDOOR_TESTS_LIB_STREAM_SUPPORT_HPP
 #define IPCDOOR_TESTS_LIB_STREAM_SUPPORT_HPP
 
-#include <poll.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
-#include <atomic>
+#include <cstddef>
 #include <cstdint>
-#include <functional>
-#include <random>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <utility>
 
 #include <ipcdoor/pipe.hpp>
@@ -79,42 +73,6 @@ std::pair<std::string, int> read_until_error(Reader& from) {
     return {all, error};
 }
 
-inline bool is_readable(int fd) {
-    pollfd one{fd, POLLIN, 0};
-    return ::poll(&one, 1, 0) == 1 && (one.revents & POLLIN) != 0;
-}
-
-inline bool becomes_readable(int fd) {
-    pollfd one{fd, POLLIN, 0};
-    return ::poll(&one, 1, static_cast<int>(std::chrono::milliseconds(soon).count())) == 1;
-}
-
-// A thread that is expected to block.
-class blocking_thread {
-public:
-    explicit blocking_thread(std::function<void()> run)
-        : thread_([this, run = std::move(run)] {
-              tid_ = static_cast<pid_t>(::syscall(SYS_gettid));
-              run();
-              ended_ = true;
-          }) {}
-    ~blocking_thread() {
-        if (thread_.joinable()) thread_.join();
-    }
-    void wait_asleep() const {
-        while (tid_ == 0) std::this_thread::yield();
-        if (!ended_) wait_thread_asleep(::getpid(), tid_);
-    }
-    pthread_t handle() { return thread_.native_handle(); }
-    bool ended() const { return ended_; }
-    void join() { thread_.join(); }
-
-private:
-    std::atomic<pid_t> tid_{0};
-    std::atomic<bool> ended_{false};
-    std::thread thread_;
-};
-
 // The other end of a stream, played by hand.
 struct stream_puppet {
     explicit stream_puppet(endpoint from) : end(std::move(from)) {
@@ -127,7 +85,7 @@ struct stream_puppet {
     // A well-formed slot.
     void open(std::uint32_t roles) {
         capacity = init_stream_slot(memory, slot_bytes, roles);
-        ring(detail::stream_link::data_vector);
+        ring(detail::stream_link::reader_vector);
     }
 
     endpoint end;

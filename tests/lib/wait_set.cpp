@@ -22,6 +22,7 @@
 
 #include <ipcdoor/wait_set.hpp>
 
+#include "lib/event_loop.hpp"
 #include "lib/lib_support.hpp"
 #include "lib/wait_set_support.hpp"
 #include "support/catch.hpp"
@@ -568,25 +569,7 @@ TEST_CASE("a wait_set in an event loop is readable only while there may be somet
 }
 
 TEST_CASE("a wait_set is awaited, and nested", "[wait_set][async]") {
-    struct poll_loop {
-        void when_readable(int fd, std::function<void()> ready) { waiting[fd] = std::move(ready); }
-        void forget(int fd) { waiting.erase(fd); }
-        bool run_until(const std::function<bool()>& enough) {
-            while (!enough()) {
-                std::vector<pollfd> all;
-                for (const auto& [fd, ready] : waiting) all.push_back({fd, POLLIN, 0});
-                if (::poll(all.data(), all.size(), 60'000) <= 0) return false;
-                for (const pollfd& one : all) {
-                    if (one.revents == 0) continue;
-                    const auto ready = std::move(waiting[one.fd]);
-                    waiting.erase(one.fd);
-                    ready();
-                }
-            }
-            return true;
-        }
-        std::map<int, std::function<void()>> waiting;
-    } loop;
+    coroutine_loop loop;
     auto ends = channel_pair();
     channel& ours = ends.first;
     channel& theirs = ends.second;
@@ -613,7 +596,7 @@ TEST_CASE("a wait_set is awaited, and nested", "[wait_set][async]") {
         return texts.size() < 2;
     };
     bool done = false;
-    [](poll_loop& on, wait_set& set, const std::function<bool(wait_report)>& go_on,
+    [](coroutine_loop& on, wait_set& set, const std::function<bool(wait_report)>& go_on,
        bool& ended) -> detached_task {
         while (go_on(co_await async_wait_any(on, set))) {
         }
@@ -621,5 +604,5 @@ TEST_CASE("a wait_set is awaited, and nested", "[wait_set][async]") {
     }(loop, outer, told, done);
     CHECK(loop.run_until([&] { return done; }));
     CHECK(texts == std::vector<std::string>{"hello", "again"});
-    CHECK(loop.waiting.empty());
+    CHECK(loop.waiting() == 0);
 }

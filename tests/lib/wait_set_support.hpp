@@ -57,7 +57,7 @@ struct counter {
     owned_fd fd;
 };
 
-// What one test lets its set wait for is said in a few words.
+// An eventfd that a set waits for, and the count that it took.
 struct eventfd_in {
     explicit eventfd_in(wait_set& set) : id(set.add(on_eventfd(count.fd.get(), value))) {}
     counter count;

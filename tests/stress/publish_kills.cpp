@@ -17,13 +17,11 @@
 // program ends with 1. In the end every chunk is free, and no descriptor, name, endpoint or
 // byte of the module's is left.
 //
-// IPCDOOR_URI and IPCDOOR_TEST_SOURCE choose the back end and the source, as in the
-// library's tests; soft: in a directory of its own unless given.
+// The back end and the source are those of support/door_under_test.hpp.
 #include <fcntl.h>
 #include <linux/ipcdoor.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -54,6 +52,7 @@
 #include <ipcdoor/publish.hpp>
 #include <ipcdoor/subscribe.hpp>
 
+#include "support/door_under_test.hpp"
 #include "support/process.hpp"
 
 using namespace ipcdoor;
@@ -77,9 +76,6 @@ struct policy {
 constexpr std::array<policy, 3> policies{{{"block", slow_subscriber::block},
                                           {"drop-oldest", slow_subscriber::drop_oldest},
                                           {"drop-newest", slow_subscriber::drop_newest}}};
-
-std::string uri;
-std::uint32_t source = IPCDOOR_SOURCE_AUTO;
 
 void check(bool right, const std::string& what) {
     if (!right) throw std::runtime_error(what);
@@ -183,7 +179,7 @@ publisher_options options_of(std::size_t which, std::uint32_t all_subscribers) {
     options.max_held = max_held;
     options.max_subscribers = subscribers;
     options.slow = policies[which].slow;
-    options.source = source;
+    options.source = source();
     // With block so few that lend() has to wait, too. All can be lent at once, in the end.
     const std::uint32_t queued =
         options.slow == slow_subscriber::drop_newest ? subscribers * queue : queue;
@@ -224,7 +220,7 @@ int run_publisher(all_books& books, std::uint64_t self, std::uint32_t subscriber
                   std::uint64_t seed) {
     const std::size_t descriptors = open_fd_count();
     {
-        door at(uri);
+        door at(door_uri());
         std::vector<publisher> papers;
         for (std::size_t which = 0; which < policies.size(); ++which)
             papers.emplace_back(at, name_of(which), options_of(which, subscribers));
@@ -382,7 +378,7 @@ int run_subscriber(all_books& books, std::size_t self, std::uint64_t seed) {
         std::minstd_rand random(static_cast<std::uint32_t>(seed));
         std::uint64_t limit = 0;
         while (!books.finish) {
-            door at(uri);
+            door at(door_uri());
             std::optional<subscriber> from = try_subscribe(at, which);
             const std::uint64_t now = now_ns();
             if (from) {
@@ -428,15 +424,15 @@ std::vector<std::string> names_left(const std::string& directory) {
 class leftovers {
 public:
     leftovers() : descriptors_(open_fd_count()) {
-        if (is_device(uri)) before_ = module_info();
+        if (is_device(door_uri())) before_ = module_info();
     }
     void check_none() const {
         check(open_fd_count() == descriptors_, "descriptors are left");
-        if (uri.starts_with("soft:/")) {
-            const auto names = names_left(uri.substr(5));
+        if (door_uri().starts_with("soft:/")) {
+            const auto names = names_left(door_uri().substr(5));
             check(names.empty(), "a name is left: " + (names.empty() ? "" : names[0]));
         }
-        if (!is_device(uri)) return;
+        if (!is_device(door_uri())) return;
         // What a dying process had half made may be freed after a grace period.
         const std::uint64_t limit = now_ns() + 20'000'000'000;
         struct ipcdoor_info after = module_info();
@@ -572,17 +568,6 @@ private:
     std::uint64_t publisher_kills_ = 0;
 };
 
-std::uint32_t source_named(const char* name) {
-    if (name == nullptr || *name == '\0') return IPCDOOR_SOURCE_AUTO;
-    const std::string wanted(name);
-    if (wanted == "soft" || wanted == "direct") return IPCDOOR_SOURCE_DIRECT;
-    if (wanted == "msi") return IPCDOOR_SOURCE_MSI;
-    if (wanted == "ipi") return IPCDOOR_SOURCE_IPI;
-    if (wanted == "timer") return IPCDOOR_SOURCE_TIMER;
-    throw std::runtime_error("IPCDOOR_TEST_SOURCE=" + wanted +
-                             ": expected soft, direct, msi, ipi or timer");
-}
-
 // False where the text is no number, or none of those.
 bool parse(std::string_view text, std::uint64_t least, std::uint64_t most, std::uint64_t& number) {
     const auto parsed = std::from_chars(text.data(), text.data() + text.size(), number);
@@ -616,17 +601,9 @@ int main(int argc, char** argv) try {
         return 2;
     }
     std::printf("seed %" PRIu64 "\n", seed);
-    source = source_named(std::getenv("IPCDOOR_TEST_SOURCE"));
-    static_cast<void>(name_of(0));  // the children's, too
-    char directory[] = "/tmp/ipcdoor-kills-XXXXXX";
-    const char* given = std::getenv("IPCDOOR_URI");
-    const bool own = given == nullptr || *given == '\0';
-    if (own) {
-        if (::mkdtemp(directory) == nullptr) throw std::runtime_error("mkdtemp in /tmp");
-        uri = std::string("soft:") + directory;
-    } else {
-        uri = given;
-    }
+    // The children's, too.
+    static_cast<void>(name_of(0));
+    static_cast<void>(source());
     const leftovers left;
     {
         storm kills(static_cast<std::uint32_t>(subscribers), seed);
@@ -635,7 +612,6 @@ int main(int argc, char** argv) try {
         kills.sum_up();
     }
     left.check_none();
-    if (own) std::filesystem::remove_all(directory);
     std::printf("ok\n");
     return 0;
 } catch (const std::exception& wrong) {

@@ -1,27 +1,20 @@
 // SPDX-License-Identifier: MIT
-// Kills processes at every step of every operation of semaphores, mutexes, conditions and
-// barriers, and then at random moments; each time the others must go on, and nothing may
-// be lost for ever.
+// Kills processes at random moments while they use semaphores, a mutex, a condition and a
+// barrier; each time the others must go on, and nothing may be lost for ever.
 //
 //     sync_kills [--seconds S] [--seed N]
 //
-//   --seconds  of random kills, 10 unless given
+//   --seconds  of kills, 10 unless given
 //   --seed     of the random numbers; printed, so that a run can be repeated
 //
-// First each operation runs in a process of its own that dies at its first step, then at
-// its second, and so on, until it has none left (IPCDOOR_STEP). Then four processes
-// acquire and release units, post and acquire counts, lock, and meet at a barrier, while
-// they are killed one by one: never more holders than units, every unit back in the end,
-// one owner of the mutex, no phase that ends early. Whatever sleeps for a minute is a hang,
-// and the program ends with 1.
+// Four processes acquire and release units, post and acquire counts, lock, and meet at a
+// barrier, while they are killed one by one: never more holders than units, every unit back
+// in the end, one owner of the mutex, no phase that ends early. Whatever sleeps for a minute
+// is a hang, and the program ends with 1. (A death at each step of each operation is what
+// tests/lib/crash has.)
 //
-// IPCDOOR_URI and IPCDOOR_TEST_SOURCE choose the back end and the source, as in
-// the library's tests; soft: in a directory of its own unless given.
-#define IPCDOOR_STEPS
-
+// The back end and the source are those of support/door_under_test.hpp.
 #include <signal.h>
-#include <stdlib.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <array>
@@ -30,12 +23,9 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
-#include <filesystem>
-#include <functional>
+#include <exception>
 #include <memory>
 #include <random>
-#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
@@ -45,23 +35,8 @@
 #include <ipcdoor/mutex.hpp>
 #include <ipcdoor/semaphore.hpp>
 
+#include "support/door_under_test.hpp"
 #include "support/process.hpp"
-
-namespace {
-
-// The step at which this process dies, counted down; 0: it does not.
-std::atomic<std::uint64_t> steps_left{0};
-
-}  // namespace
-
-namespace ipcdoor::detail {
-
-void step(const char*) noexcept {
-    if (steps_left.load(std::memory_order_relaxed) == 0) return;
-    if (steps_left.fetch_sub(1) == 1) ::kill(::getpid(), SIGKILL);
-}
-
-}  // namespace ipcdoor::detail
 
 using namespace ipcdoor;
 using namespace ipcdoor::test;
@@ -70,15 +45,6 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr std::chrono::seconds soon{60};
-
-std::string uri;
-std::uint32_t source = IPCDOOR_SOURCE_AUTO;
-unsigned number = 0;
-
-door a_door() { return door(uri); }
-std::string a_name() {
-    return "kills-" + std::to_string(::getpid()) + "-" + std::to_string(++number);
-}
 
 void expect(bool right, const char* what) {
     if (right) return;
@@ -93,12 +59,12 @@ constexpr std::uint32_t parties = 2;
 // All objects at once, as each process opens them.
 struct things {
     explicit things(const std::string& name)
-        : at(a_door()),
-          count(at, name + "-count", {.initial = 1, .source = source}),
-          resource(at, name + "-units", {.units = units, .source = source}),
-          lock(at, name + "-lock", {.source = source}),
-          changed(at, name + "-changed", {.source = source}),
-          meeting(at, name + "-meeting", {.parties = parties, .source = source}) {}
+        : at(door_uri()),
+          count(at, name + "-count", {.initial = 1, .source = source()}),
+          resource(at, name + "-units", {.units = units, .source = source()}),
+          lock(at, name + "-lock", {.source = source()}),
+          changed(at, name + "-changed", {.source = source()}),
+          meeting(at, name + "-meeting", {.parties = parties, .source = source()}) {}
     door at;
     semaphore count;
     resource_semaphore resource;
@@ -113,17 +79,9 @@ lock_result lock_it(mutex& lock) {
     return got;
 }
 
-// ---- at every step ----
-
-struct operation {
-    const char* name;
-    std::function<void(things&)> run;
-    std::function<void(things&)> help;  // by another process meanwhile
-};
-
-// Whatever the dead one was at, all of it works for those that are left.
+// Whatever the dead ones were at, all of it works for those that are left.
 void check_all(things& here, things& other) {
-    // The count is 0, 1 or 2: it had one, and the dead one may have posted or taken.
+    // The dead ones may have posted or taken.
     while (here.count.try_acquire()) {
     }
     std::thread waiter([&] { other.count.acquire(soon); });
@@ -160,7 +118,7 @@ void check_all(things& here, things& other) {
     here.changed.notify_one();
     told.join();
 
-    // The dead one may have broken the barrier, or not be known yet to have died.
+    // The dead ones may have broken the barrier, or not be known yet to have died.
     for (int tries = 0;; ++tries) {
         std::atomic<int> failed{0};
         const auto meet = [&failed](barrier& at) {
@@ -179,178 +137,6 @@ void check_all(things& here, things& other) {
         here.meeting.reset();
     }
 }
-
-std::uint64_t kill_at_every_step(const operation& what) {
-    for (std::uint64_t step = 1;; ++step) {
-        const std::string name = a_name();
-        things here(name);
-        things other(name);
-        gate ready;
-        child victim([&] {
-            things mine(name);
-            ready.open();
-            steps_left = step;
-            what.run(mine);
-            steps_left = 0;
-            return 0;
-        });
-        ready.wait();
-        if (what.help) what.help(here);
-        const child_status end = victim.wait();
-        expect(end.exited() || end.signaled(SIGKILL), what.name);
-        check_all(here, other);
-        if (end.exited()) return step - 1;
-    }
-}
-
-// The objects are made by a process that dies at it; another one opens them at the same
-// time, or after that.
-std::uint64_t kill_while_opening(bool at_once) {
-    for (std::uint64_t step = 1;; ++step) {
-        const std::string name = a_name();
-        gate started;
-        child victim([&] {
-            steps_left = step;
-            started.open();
-            things mine(name);
-            steps_left = 0;
-            return 0;
-        });
-        std::unique_ptr<things> here;
-        started.wait();
-        if (at_once) {
-            std::this_thread::sleep_for(std::chrono::microseconds(step * 37 % 4'000));
-            here = std::make_unique<things>(name);
-        }
-        const child_status end = victim.wait();
-        expect(end.exited() || end.signaled(SIGKILL), "opening");
-        if (!here) here = std::make_unique<things>(name);
-        things other(name);
-        check_all(*here, other);
-        // How many there are depends on who is faster.
-        if (at_once ? step == 100 : end.exited()) return step - 1;
-    }
-}
-
-void at_every_step() {
-    const auto nap = [](things&) { std::this_thread::sleep_for(2ms); };
-    const std::vector<operation> operations = {
-        {"post", [](things& mine) { mine.count.post(); }, {}},
-        {"acquire", [](things& mine) { mine.count.acquire(soon); }, {}},
-        {"acquire that waits",
-         [](things& mine) {
-             mine.count.acquire(soon);
-             mine.count.acquire(soon);
-         },
-         [](things& here) {
-             std::this_thread::sleep_for(2ms);
-             here.count.post();
-         }},
-        {"acquire that gives up",
-         [](things& mine) {
-             mine.count.acquire(soon);
-             try {
-                 mine.count.acquire(1ms);
-             } catch (const error&) {
-             }
-         },
-         {}},
-        {"acquire a unit and release it",
-         [](things& mine) {
-             mine.resource.acquire(soon);
-             mine.resource.acquire(soon);
-             mine.resource.release();
-             mine.resource.release();
-         },
-         {}},
-        {"acquire a unit, waiting",
-         [](things& mine) {
-             mine.resource.acquire(soon);
-             mine.resource.acquire(soon);
-             mine.resource.release();
-         },
-         [](things& here) {
-             if (!here.resource.try_acquire()) return;
-             std::this_thread::sleep_for(2ms);
-             here.resource.release();
-         }},
-        {"lock and unlock",
-         [](things& mine) {
-             lock_it(mine.lock);
-             mine.lock.unlock();
-         },
-         {}},
-        {"lock and unlock, others wait",
-         [](things& mine) {
-             for (int i = 0; i < 20; ++i) {
-                 lock_it(mine.lock);
-                 std::this_thread::sleep_for(100us);
-                 mine.lock.unlock();
-             }
-         },
-         [](things& here) {
-             for (int i = 0; i < 20; ++i) {
-                 lock_it(here.lock);
-                 std::this_thread::sleep_for(100us);
-                 here.lock.unlock();
-             }
-         }},
-        {"wait for a condition",
-         [](things& mine) {
-             mutex_guard held(mine.lock, soon);
-             mine.changed.wait(held, 5ms);
-         },
-         [nap](things& here) {
-             nap(here);
-             here.changed.notify_one();
-         }},
-        {"notify",
-         [nap](things& mine) {
-             nap(mine);
-             mine.changed.notify_one();
-             mine.changed.notify_all();
-         },
-         [](things& here) {
-             mutex_guard held(here.lock, soon);
-             here.changed.wait(held, 5ms);
-             if (held.owner_died()) here.lock.make_consistent();
-         }},
-        {"arrive",
-         [](things& mine) {
-             try {
-                 mine.meeting.arrive_and_wait(soon);
-             } catch (const error& wrong) {
-                 expect(wrong.is_peer_death(), wrong.what());
-             }
-         },
-         [](things& here) {
-             try {
-                 here.meeting.arrive_and_wait(soon);
-             } catch (const error& wrong) {
-                 expect(wrong.is_peer_death(), wrong.what());
-             }
-         }},
-        {"break and reset",
-         [](things& mine) {
-             try {
-                 mine.meeting.arrive_and_wait(1ms);
-             } catch (const error&) {
-             }
-             mine.meeting.reset();
-         },
-         {}},
-    };
-    std::printf("opening: %llu steps\n",
-                static_cast<unsigned long long>(kill_while_opening(false)));
-    static_cast<void>(kill_while_opening(true));
-    for (const operation& one : operations) {
-        std::printf("%s: %llu steps\n", one.name,
-                    static_cast<unsigned long long>(kill_at_every_step(one)));
-        std::fflush(stdout);
-    }
-}
-
-// ---- at random ----
 
 struct record {
     std::array<std::atomic<std::uint32_t>, 4> holds;  // of the resource
@@ -407,9 +193,9 @@ void meet(barrier& at) {
     }
 }
 
-void at_random(std::chrono::seconds how_long, std::uint64_t seed) {
+void kill_at_random(std::chrono::seconds how_long, std::uint64_t seed) {
     std::mt19937_64 random(seed);
-    const std::string name = a_name();
+    const std::string name = "kills-" + std::to_string(::getpid());
     auto stays = std::make_unique<things>(name);
     shared<record> seen;
     std::vector<child> all;
@@ -439,10 +225,7 @@ void at_random(std::chrono::seconds how_long, std::uint64_t seed) {
         if (kills % 16 != 0) continue;
         for (std::uint32_t i = 0; i < 4; ++i) {
             const std::uint64_t before = seen->rounds[i];
-            const std::uint64_t limit = now_ns() + 60'000'000'000;
-            while (seen->rounds[i] == before && now_ns() < limit)
-                std::this_thread::sleep_for(100us);
-            expect(seen->rounds[i] != before, "a worker sleeps for ever");
+            spin_until([&] { return seen->rounds[i] != before; });
         }
     }
     for (auto& one : all) one.kill();
@@ -455,18 +238,6 @@ void at_random(std::chrono::seconds how_long, std::uint64_t seed) {
     for (auto& one : seen->rounds) rounds += one;
     std::printf("random: %llu kills in %llu rounds\n", static_cast<unsigned long long>(kills),
                 static_cast<unsigned long long>(rounds));
-}
-
-std::uint32_t source_named(const char* name) {
-    if (name == nullptr || *name == '\0') return IPCDOOR_SOURCE_AUTO;
-    const std::string wanted(name);
-    if (wanted == "soft" || wanted == "direct") return IPCDOOR_SOURCE_DIRECT;
-    if (wanted == "msi") return IPCDOOR_SOURCE_MSI;
-    if (wanted == "ipi") return IPCDOOR_SOURCE_IPI;
-    if (wanted == "timer") return IPCDOOR_SOURCE_TIMER;
-    std::fprintf(stderr, "IPCDOOR_TEST_SOURCE=%s: expected soft, direct, msi, ipi or timer\n",
-                 name);
-    std::exit(2);
 }
 
 }  // namespace
@@ -488,19 +259,7 @@ int main(int argc, char** argv) try {
         return 2;
     }
     std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
-    source = source_named(std::getenv("IPCDOOR_TEST_SOURCE"));
-    char directory[] = "/tmp/ipcdoor-kills-XXXXXX";
-    const char* given = std::getenv("IPCDOOR_URI");
-    const bool own = given == nullptr || *given == '\0';
-    if (own) {
-        if (::mkdtemp(directory) == nullptr) throw std::runtime_error("mkdtemp in /tmp");
-        uri = std::string("soft:") + directory;
-    } else {
-        uri = given;
-    }
-    at_every_step();
-    at_random(std::chrono::seconds(seconds), seed);
-    if (own) std::filesystem::remove_all(directory);
+    kill_at_random(std::chrono::seconds(seconds), seed);
     std::printf("ok\n");
     return 0;
 } catch (const std::exception& wrong) {

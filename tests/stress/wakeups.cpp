@@ -16,10 +16,7 @@
 //   --silence  seconds without a message on one side that count as a hang, 20
 //   --seed     of the random numbers; printed, so that a run can be repeated
 //
-// IPCDOOR_URI and IPCDOOR_TEST_SOURCE choose the back end and the source, as in
-// the library's tests; soft: in a directory of its own unless given.
-#include <stdlib.h>
-#include <time.h>
+// The back end and the source are those of support/door_under_test.hpp.
 #include <unistd.h>
 
 #include <atomic>
@@ -27,12 +24,14 @@
 #include <condition_variable>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
-#include <filesystem>
+#include <exception>
 #include <mutex>
 #include <optional>
 #include <random>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <utility>
@@ -77,6 +76,7 @@ void random_pause() {
 
 #include <ipcdoor/ipcdoor.hpp>
 
+#include "support/door_under_test.hpp"
 #include "support/process.hpp"
 
 namespace {
@@ -292,17 +292,6 @@ void run_side(const char* name, endpoint from, both& shared, std::size_t me,
     mine.waits = link.stats().waits;
 }
 
-std::uint32_t source_from_environment() {
-    const char* name = std::getenv("IPCDOOR_TEST_SOURCE");
-    const std::string wanted(name == nullptr ? "" : name);
-    if (wanted.empty()) return IPCDOOR_SOURCE_AUTO;
-    if (wanted == "soft" || wanted == "direct") return IPCDOOR_SOURCE_DIRECT;
-    if (wanted == "msi") return IPCDOOR_SOURCE_MSI;
-    if (wanted == "ipi") return IPCDOOR_SOURCE_IPI;
-    if (wanted == "timer") return IPCDOOR_SOURCE_TIMER;
-    throw std::runtime_error("IPCDOOR_TEST_SOURCE: expected soft, direct, msi, ipi or timer");
-}
-
 options parse(int argc, char** argv) {
     options chosen;
     chosen.seed = std::random_device{}();
@@ -320,41 +309,18 @@ options parse(int argc, char** argv) {
     return chosen;
 }
 
-// soft:'s runtime directory where IPCDOOR_URI names no other door.
-class own_directory {
-public:
-    own_directory() {
-        const char* uri = std::getenv("IPCDOOR_URI");
-        if (uri != nullptr && *uri != '\0') return;
-        char path[] = "/tmp/ipcdoor-wakeups-XXXXXX";
-        if (mkdtemp(path) == nullptr) throw std::runtime_error("mkdtemp in /tmp failed");
-        path_ = path;
-        setenv("IPCDOOR_URI", ("soft:" + path_).c_str(), 1);
-    }
-    ~own_directory() {
-        std::error_code ignored;
-        if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
-    }
-    own_directory(const own_directory&) = delete;
-    own_directory& operator=(const own_directory&) = delete;
-
-private:
-    std::string path_;
-};
-
 int run(int argc, char** argv) {
     const options chosen = parse(argc, argv);
-    const own_directory directory;
     const test::shared<both> shared;
     seed = chosen.seed;
     listen_options listening;
-    listening.source = source_from_environment();
+    listening.source = test::source();
     const std::string name = "wakeups-" + std::to_string(::getpid());
-    door here;
+    door here(test::door_uri());
     listener names = here.listen(name, listening);
     test::child peer([&] {
         seed = chosen.seed + 1;
-        door there;
+        door there(test::door_uri());
         run_side("client", there.connect(name, 60s), *shared, 1, chosen.silence);
         return 0;
     });

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // A message that carries one descriptor through a UNIX socket (SCM_RIGHTS). The calls
 // stay with the user: what an error means differs from test to test.
-#ifndef IPCDOOR_TESTS_DESCRIPTOR_MESSAGE_HPP
-#define IPCDOOR_TESTS_DESCRIPTOR_MESSAGE_HPP
+#ifndef IPCDOOR_TESTS_SUPPORT_DESCRIPTOR_MESSAGE_HPP
+#define IPCDOOR_TESTS_SUPPORT_DESCRIPTOR_MESSAGE_HPP
 
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -55,4 +55,4 @@ private:
 
 }  // namespace ipcdoor::test
 
-#endif  // IPCDOOR_TESTS_DESCRIPTOR_MESSAGE_HPP
+#endif  // IPCDOOR_TESTS_SUPPORT_DESCRIPTOR_MESSAGE_HPP

@@ -76,6 +76,20 @@ void unique_fd::reset(int fd) {
     fd_ = fd;
 }
 
+kernel_pipe::kernel_pipe(int flags) {
+    int ends[2];
+    if (::pipe2(ends, O_CLOEXEC | flags) != 0) throw_errno("pipe2");
+    read.reset(ends[0]);
+    write.reset(ends[1]);
+}
+
+bool is_readable(int fd) { return becomes_readable(fd, std::chrono::milliseconds(0)); }
+
+bool becomes_readable(int fd, std::chrono::milliseconds timeout) {
+    pollfd waiter{fd, POLLIN, 0};
+    return ::poll(&waiter, 1, static_cast<int>(timeout.count())) == 1;
+}
+
 void* map_shared(std::size_t bytes) {
     void* memory =
         ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -195,6 +209,12 @@ bool become_user(uid_t uid, gid_t gid) {
     return ::syscall(SYS_setgroups, 0, nullptr) == 0 &&
            ::syscall(SYS_setresgid, gid, gid, gid) == 0 &&
            ::syscall(SYS_setresuid, uid, uid, uid) == 0;
+}
+
+bool skipped_without_root() {
+    if (::geteuid() == 0) return false;
+    std::printf("skipped: only root can become other users\n");
+    return true;
 }
 
 fd_channel::fd_channel() {

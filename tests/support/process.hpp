@@ -17,7 +17,9 @@
 #include <functional>
 #include <iosfwd>
 #include <new>
+#include <stdexcept>
 #include <string>
+#include <thread>
 #include <type_traits>
 #include <utility>
 
@@ -45,6 +47,19 @@ public:
 private:
     int fd_ = -1;
 };
+
+// A pipe of the kernel's. Throws std::system_error.
+struct kernel_pipe {
+    // O_NONBLOCK or nothing; both ends close on exec.
+    explicit kernel_pipe(int flags = 0);
+    unique_fd read;
+    unique_fd write;
+};
+
+// Whether an event loop that waits for POLLIN is woken, at once or until the timeout; by a hang-up,
+// too.
+bool is_readable(int fd);
+bool becomes_readable(int fd, std::chrono::milliseconds timeout = partner_deadline);
 
 // Anonymous memory shared with later children; zeroed.
 void* map_shared(std::size_t bytes);
@@ -121,8 +136,22 @@ private:
 // Waits until the thread `tid` of process `pid` sleeps in the kernel.
 void wait_thread_asleep(pid_t pid, pid_t tid, std::chrono::milliseconds timeout = partner_deadline);
 
+// Looks again and again until the condition holds, which another thread or process makes true.
+// Throws std::runtime_error at the deadline.
+template <class Condition>
+void spin_until(Condition condition, std::chrono::milliseconds timeout = partner_deadline) {
+    const auto deadline = std::chrono::steady_clock::now() + timeout;
+    while (!condition()) {
+        if (std::chrono::steady_clock::now() >= deadline)
+            throw std::runtime_error("the partner did not do its part");
+        std::this_thread::sleep_for(std::chrono::microseconds(200));
+    }
+}
+
 // Becomes another user for good; true where it worked.
 bool become_user(uid_t uid, gid_t gid);
+// True, and said on the test's output, where the test cannot become others.
+bool skipped_without_root();
 
 // A UNIX socket pair to pass descriptors over. Throws std::system_error.
 class fd_channel {

@@ -4,19 +4,9 @@
 # nonsense is refused in words. How fast anything is, is not judged.
 set -euo pipefail
 
-top=$(cd "$(dirname "$(realpath "$0")")/../.." && pwd)
-build=${IPCDOOR_BUILD:-$top/build}
+. "$(dirname "$(realpath "$0")")/scratch.bash"
 bench=$build/plain/tools/ipcdoor-bench
-work=$(mktemp -d "${TMPDIR:-/tmp}/ipcdoor-bench.XXXXXX")
-trap 'rm -rf "$work"' EXIT
-mkdir -m 700 "$work/runtime"
-export IPCDOOR_RUNTIME_DIR=$work/runtime
 cd "$work"
-
-fail() {
-    echo "FAILED: $*"
-    exit 1
-}
 
 if [ ! -x "$bench" ]; then
     echo "$bench is not built (it needs Google Benchmark): tools/setup --bench, then make bench"
@@ -28,7 +18,7 @@ fi
     fail "exit status $?: $(cat run.err run.txt)"
 [ ! -s run.err ] || fail "without a terminal it said: $(cat run.err)"
 "$build/plain/tests/system/bench_json" run.json list.txt || fail "run.json"
-[ -z "$(find runtime -name '*.sock')" ] || fail "names were left behind: $(find runtime -name '*.sock')"
+no_names_left
 
 awk 'length > 80 { exit 1 }' run.txt || fail "lines of more than 80 characters: $(cat run.txt)"
 grep -q '^Goals: [0-9]* met, [0-9]* not met$' run.txt || fail "no sum of goals: $(cat run.txt)"
@@ -41,16 +31,8 @@ grep -q '^sem_t ' some.txt || fail "--filter: $(cat some.txt)"
 if grep -q 'ipcdoor::' some.txt; then fail "--filter lets others through: $(cat some.txt)"; fi
 grep -q '"repetitions":5,' some.json || fail "--repetitions"
 
-# refused STATUS WORDS ARGUMENT…: it ends so and says why.
-refused() {
-    local wanted=$1 words=$2 status=0
-    shift 2
-    "$bench" "$@" > /dev/null 2> refused.err || status=$?
-    [ "$status" = "$wanted" ] || fail "'$*' ended with $status where $wanted was wanted"
-    grep -q -e "$words" refused.err || fail "'$*' was refused with: $(cat refused.err)"
-}
-refused 2 "--repetitions" --repetitions 0
-refused 2 "--scenario" --scenario
-refused 1 "nothing matches the filter" --filter 'no such thing'
-refused 1 "no regular expression" --filter '['
-refused 1 "cannot write" --quick --filter sem_t --json nowhere/run.json
+refused 2 "--repetitions" "$bench" --repetitions 0
+refused 2 "--scenario" "$bench" --scenario
+refused 1 "nothing matches the filter" "$bench" --filter 'no such thing'
+refused 1 "no regular expression" "$bench" --filter '['
+refused 1 "cannot write" "$bench" --quick --filter sem_t --json nowhere/run.json

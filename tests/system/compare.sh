@@ -5,19 +5,9 @@
 # judged.
 set -euo pipefail
 
-top=$(cd "$(dirname "$(realpath "$0")")/../.." && pwd)
-build=${IPCDOOR_BUILD:-$top/build}
+. "$(dirname "$(realpath "$0")")/scratch.bash"
 irqbench=$build/plain/tools/irqbench
-work=$(mktemp -d "${TMPDIR:-/tmp}/ipcdoor-compare.XXXXXX")
-trap 'rm -rf "$work"' EXIT
-mkdir -m 700 "$work/runtime"
-export IPCDOOR_RUNTIME_DIR=$work/runtime
 cd "$work"
-
-fail() {
-    echo "FAILED: $*"
-    exit 1
-}
 
 if [ "$(nproc)" -lt 2 ]; then echo "note: one CPU, so both processes share it"; fi
 
@@ -25,7 +15,7 @@ if [ "$(nproc)" -lt 2 ]; then echo "note: one CPU, so both processes share it"; 
     > run.txt 2> run.err || fail "exit status $?: $(cat run.err)"
 [ ! -s run.err ] || fail "without a terminal it said: $(cat run.err)"
 "$build/plain/tests/system/compare_json" run.json soft || fail "run.json"
-[ -z "$(find runtime -name '*.sock')" ] || fail "names were left behind: $(find runtime -name '*.sock')"
+no_names_left
 
 awk 'length > 80 { exit 1 }' run.txt || fail "lines of more than 80 characters: $(cat run.txt)"
 for method in message 'message in place' call rpc pipe stream 'shared memory' pulse 'bound signal' doorbell; do
@@ -41,24 +31,10 @@ cmp run.txt again.txt || fail "report says something else"
 cmp run.html again.html || fail "report makes another page"
 "$irqbench" report run.json --summary | grep -q '^doorbell : futex' || fail "report --summary"
 
-# refused WORDS ARGUMENT…: a usage error that says so.
-refused() {
-    local words=$1 status=0
-    shift
-    "$irqbench" "$@" > /dev/null 2> refused.err || status=$?
-    [ "$status" = 2 ] || fail "'$*' ended with $status where 2 was wanted"
-    grep -q -e "$words" refused.err || fail "'$*' was refused with: $(cat refused.err)"
-}
-refused "a multiple of 8" compare --sizes 12
-refused "unknown name 'fifo'; known are message" compare --methods fifo
-refused "unknown name 'lapic'" compare --source lapic
-refused "stands before 'compare'" --loops 5 compare
-refused "--scenario" compare --scenario same-idle
-
-status=0
-"$irqbench" compare --door door:/nowhere > /dev/null 2> nowhere.err || status=$?
-[ "$status" = 3 ] || fail "a door that is not there: exit status $status, $(cat nowhere.err)"
-status=0
-"$irqbench" compare --door soft: --source msi --quick > /dev/null 2> source.err || status=$?
-[ "$status" = 1 ] || fail "an absent source: exit status $status, $(cat source.err)"
-grep -q 'source msi' source.err || fail "an absent source: $(cat source.err)"
+refused 2 "a multiple of 8" "$irqbench" compare --sizes 12
+refused 2 "unknown name 'fifo'; known are message" "$irqbench" compare --methods fifo
+refused 2 "unknown name 'lapic'" "$irqbench" compare --source lapic
+refused 2 "stands before 'compare'" "$irqbench" --loops 5 compare
+refused 2 "--scenario" "$irqbench" compare --scenario same-idle
+refused 3 "/nowhere is missing" "$irqbench" compare --door door:/nowhere
+refused 1 "source msi" "$irqbench" compare --door soft: --source msi --quick

@@ -4,10 +4,7 @@
 # IPCDOOR_TEST_OFFLINE_RINGS: how many rings, 400,000 unless set.
 set -euo pipefail
 
-top=$(cd "$(dirname "$(realpath "$0")")/../.." && pwd)
-build=${IPCDOOR_BUILD:-$top/build}
-work=$(mktemp -d "${TMPDIR:-/tmp}/ipcdoor-offline.XXXXXX")
-trap 'rm -rf "$work"' EXIT
+. "$(dirname "$(realpath "$0")")/scratch.bash"
 
 cat > "$work/offline.sh" <<'GUEST'
 online=/sys/devices/system/cpu/cpu1/online
@@ -26,5 +23,5 @@ for source in msi ipi timer direct; do
     echo "note: CPU 1 went offline $switches times during that"
 done
 GUEST
-exec "$top/qemu/run" --timeout 900 --cpus 2 --add "$build/plain/tests/system/ring_storm" --add "$work/offline.sh" -- \
+"$top/qemu/run" --timeout 900 --cpus 2 --add "$build/plain/tests/system/ring_storm" --add "$work/offline.sh" -- \
     sh offline.sh "${IPCDOOR_TEST_OFFLINE_RINGS:-400000}"

@@ -2,7 +2,7 @@
 # Each detector of a debug kernel reports what is planted for it, one bug a boot (a
 # report of KASAN's switches lockdep off). A packaged kernel has none: skipped.
 set -euo pipefail
-. "$(dirname "$(realpath "$0")")/selftest.sh"
+. "$(dirname "$(realpath "$0")")/selftest.bash"
 
 config=$("$top/qemu/kernel" --config)
 case ,$config, in

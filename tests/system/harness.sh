@@ -4,7 +4,7 @@
 # misbehaves on demand (qemu/selftest).
 set -euo pipefail
 
-. "$(dirname "$(realpath "$0")")/selftest.sh"
+. "$(dirname "$(realpath "$0")")/selftest.bash"
 build_misbehaving
 
 # Output, files, arguments and environment, one boot.

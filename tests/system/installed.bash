@@ -1,19 +1,11 @@
 # shellcheck shell=bash
-# For the tests of what a user of an installed ipcdoor does; to be sourced. Sets `work`, a
-# directory that is removed at the end, and installs into its `root`; pkg-config and the
-# loader find ipcdoor there and nowhere else.
+# For the tests of what a user of an installed ipcdoor does; to be sourced. Installs into
+# `root` of scratch.bash's work; pkg-config and the loader find ipcdoor there and nowhere
+# else.
 
-top=$(cd "$(dirname "$(realpath "$0")")/../.." && pwd)
-build=${IPCDOOR_BUILD:-$top/build}
+. "$(dirname "$(realpath "${BASH_SOURCE[0]}")")/scratch.bash"
 cxx=${CXX:-g++}
 cc=${CC:-gcc}
-work=$(mktemp -d "${TMPDIR:-/tmp}/ipcdoor-installed.XXXXXX")
-trap 'rm -rf "$work"' EXIT
-
-fail() {
-    echo "FAILED: $*"
-    exit 1
-}
 
 # With a PREFIX of its own, as a distribution would have it.
 env -u MAKEFLAGS -u MAKELEVEL make -s -C "$top" install BUILD="$build" DESTDIR="$work/root" \
@@ -49,8 +41,7 @@ on_both() {
     local script=$1 add=() program
     shift
     for program in "$@" "$script"; do add+=(--add "$program"); done
-    mkdir -p runtime && chmod 700 runtime
-    IPCDOOR_URI=soft: IPCDOOR_RUNTIME_DIR=$work/runtime timeout 120 sh "$script" ||
+    IPCDOOR_URI=soft: timeout 120 sh "$script" ||
         fail "$script on soft:, status $?"
     "$top/qemu/run" --timeout 300 --env IPCDOOR_URI=door:/dev/ipcdoor0 "${add[@]}" -- sh "$script" ||
         fail "$script on door:, status $?"

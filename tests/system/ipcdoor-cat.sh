@@ -7,21 +7,12 @@
 # IPCDOOR_TEST_CAT_GUEST_BYTES: in the guest, 16777216 unless set.
 set -euo pipefail
 
-top=$(cd "$(dirname "$(realpath "$0")")/../.." && pwd)
-build=${IPCDOOR_BUILD:-$top/build}
+. "$(dirname "$(realpath "$0")")/scratch.bash"
 cat=$build/plain/tools/ipcdoor-cat
 bytes=${IPCDOOR_TEST_CAT_BYTES:-268435456}
 guest_bytes=${IPCDOOR_TEST_CAT_GUEST_BYTES:-16777216}
-work=$(mktemp -d "${TMPDIR:-/tmp}/ipcdoor-cat.XXXXXX")
-trap 'rm -rf "$work"' EXIT
-mkdir -m 700 "$work/runtime"
-export IPCDOOR_URI=soft: IPCDOOR_RUNTIME_DIR=$work/runtime
+export IPCDOOR_URI=soft:
 cd "$work"
-
-fail() {
-    echo "FAILED: $*"
-    exit 1
-}
 
 # wanted STATUS PID WHAT: a background process ends with that exit status.
 wanted() {
@@ -34,8 +25,6 @@ wanted() {
 until_there() { until [ -s "$1" ]; do sleep 0.02; done; }
 # until_asleep PID: it waits for something.
 until_asleep() { until grep -q '^State:[[:space:]]*S' "/proc/$1/status"; do sleep 0.02; done; }
-
-json_says() { grep -q "\"$2\": $3" "$1" || fail "$1 does not say $2: $3: $(cat "$1")"; }
 
 # --- much data, and a reader that is stopped ----------------------------------
 
@@ -138,22 +127,14 @@ wanted 1 "$out" "the writer without a consumer"
 
 # --- nobody, nonsense ----------------------------------------------------------
 
-# refuses STATUS TEXT ARGUMENT…
-refuses() {
-    local status=0 wanted=$1 text=$2
-    shift 2
-    "$cat" "$@" < /dev/null > /dev/null 2> refused.err || status=$?
-    [ "$status" = "$wanted" ] || fail "$*: exit status $status where $wanted was wanted"
-    grep -qF -- "$text" refused.err || fail "$*: said $(cat refused.err)"
-}
-refuses 1 "nobody opened the other end" --timeout 0.1 in nobody
-refuses 1 "nobody opened the other end" --timeout 0 out nobody
-refuses 1 "the schemes are" --uri nonsense:x in nobody
-refuses 2 "NAME" in
-refuses 2 "subcommand" --timeout 1
-refuses 2 "is no mode" --mode 9 in nobody
-refuses 2 "--capacity" --capacity 3X in nobody
-refuses 2 "--timeout" --timeout soon in nobody
+refused 1 "nobody opened the other end" "$cat" --timeout 0.1 in nobody
+refused 1 "nobody opened the other end" "$cat" --timeout 0 out nobody
+refused 1 "the schemes are" "$cat" --uri nonsense:x in nobody
+refused 2 "NAME" "$cat" in
+refused 2 "subcommand" "$cat" --timeout 1
+refused 2 "is no mode" "$cat" --mode 9 in nobody
+refused 2 "--capacity" "$cat" --capacity 3X in nobody
+refused 2 "--timeout" "$cat" --timeout soon in nobody
 
 "$cat" --timeout 60 out twice < /dev/null 2> first.err & first=$!
 status=0
@@ -164,7 +145,7 @@ for side in first second; do
     grep -q "this end is a pipe's writer" "$side.err" || fail "the $side of two writers said: $(cat "$side.err")"
 done
 
-[ -z "$(find runtime -name '*.sock' -o -name '*.listener')" ] || fail "left behind: $(find runtime)"
+no_names_left
 
 # --- on the module --------------------------------------------------------------
 

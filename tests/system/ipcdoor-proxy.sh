@@ -5,14 +5,11 @@
 # too, and IPCDOOR_TEST_PROXY_REQUESTS (20000 unless set) of their requests.
 set -euo pipefail
 
-top=$(cd "$(dirname "$(realpath "$0")")/../.." && pwd)
-build=${IPCDOOR_BUILD:-$top/build}
+. "$(dirname "$(realpath "$0")")/scratch.bash"
 proxy=$build/plain/tools/ipcdoor-proxy
 requests=${IPCDOOR_TEST_PROXY_REQUESTS:-20000}
-work=$(mktemp -d "${TMPDIR:-/tmp}/ipcdoor-proxy.XXXXXX")
 trap 'kill $(jobs -p) 2> /dev/null || true; rm -rf "$work"' EXIT
-mkdir -m 700 "$work/runtime"
-export IPCDOOR_URI=soft: IPCDOOR_RUNTIME_DIR=$work/runtime
+export IPCDOOR_URI=soft:
 cd "$work"
 
 fail() {
@@ -20,8 +17,6 @@ fail() {
     tail -n 5 ./*.err 2> /dev/null || true
     exit 1
 }
-
-json_says() { grep -q "\"$2\": $3" "$1" || fail "$1 does not say $2: $3: $(cat "$1")"; }
 
 # start NAME ARGUMENT…: a proxy in the background that listens when this returns.
 start() {

@@ -4,17 +4,11 @@
 # IPCDOOR_TEST_SEED: a random one unless set. `make publish-kills` runs it for ten minutes.
 set -euo pipefail
 
-top=$(cd "$(dirname "$(realpath "$0")")/../.." && pwd)
-build=${IPCDOOR_BUILD:-$top/build}
+. "$(dirname "$(realpath "$0")")/scratch.bash"
 seconds=${IPCDOOR_TEST_SECONDS:-20}
 seed=${IPCDOOR_TEST_SEED:-}
 natively=$((seconds < 20 ? seconds : 20))
 options=(--subscribers 64 ${seed:+--seed "$seed"})
-
-fail() {
-    echo "FAILED: $*"
-    exit 1
-}
 
 env -u IPCDOOR_URI IPCDOOR_TEST_SOURCE=soft timeout $((natively + 600)) \
     "$build/plain/tests/stress/publish_kills" --seconds "$natively" "${options[@]}" ||

@@ -5,20 +5,11 @@
 # connections (250 unless set).
 set -euo pipefail
 
-top=$(cd "$(dirname "$(realpath "$0")")/../.." && pwd)
-build=${IPCDOOR_BUILD:-$top/build}
+. "$(dirname "$(realpath "$0")")/scratch.bash"
 connections=${IPCDOOR_TEST_FLOOD_CONNECTIONS:-250}
 calls=100
-work=$(mktemp -d "${TMPDIR:-/tmp}/rpc-flood.XXXXXX")
-trap 'rm -rf "$work"' EXIT
-mkdir -m 700 "$work/runtime"
 
-fail() {
-    echo "FAILED: $*"
-    exit 1
-}
-
-IPCDOOR_URI=soft: IPCDOOR_RUNTIME_DIR=$work/runtime timeout 600 \
+IPCDOOR_URI=soft: timeout 600 \
     "$build/plain/tests/system/rpc_flood" 1000 $calls || fail "on soft:, status $?"
 
 # What an administrator does for users with many connections: the device for everybody. The

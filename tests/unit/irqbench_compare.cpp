@@ -254,3 +254,34 @@ TEST_CASE("the command line of a comparison", "[irqbench][compare]") {
     CHECK_FALSE(parses({"irqbench", "--loops", "5", "compare"}, ignored, status));
     CHECK(status == exit_usage);
 }
+
+TEST_CASE("an option that means nothing to a command is refused", "[irqbench][tools]") {
+    for (const std::vector<std::string>& line :
+         {std::vector<std::string>{"irqbench", "info", "--html", "page.html"},
+          {"irqbench", "--loops", "5", "info"},
+          {"irqbench", "instructions", "--svg", "plot.svg"},
+          {"irqbench", "instructions", "-h", "100"},
+          {"irqbench", "--validate", "--html", "page.html"},
+          {"irqbench", "validate", "--duration", "5"},
+          {"irqbench", "report", "run.json", "--max-latency", "5"},
+          {"irqbench", "report", "run.json", "--source", "ipi"}}) {
+        INFO(line[1] + " " + line[2]);
+        options o;
+        int status = exit_ok;
+        CHECK_FALSE(parses(line, o, status));
+        CHECK(status == exit_usage);
+    }
+    for (const std::vector<std::string>& line :
+         {std::vector<std::string>{"irqbench", "info", "--json", "info.json"},
+          {"irqbench", "instructions", "--source", "ipi", "--methods", "futex", "--round-trips",
+           "5"},
+          {"irqbench", "--validate", "-l", "300", "-p", "50", "--json", "valid.json"},
+          {"irqbench", "validate", "-a", "0,0"},
+          {"irqbench", "report", "run.json", "--json", "a", "--html", "b", "--svg", "c", "-q"},
+          {"irqbench", "run", "-h", "100", "--histfile", "h", "--html", "page.html"}}) {
+        INFO(line[1] + " " + line[2]);
+        options o;
+        int status = exit_ok;
+        CHECK(parses(line, o, status));
+    }
+}

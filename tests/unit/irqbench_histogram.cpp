@@ -103,15 +103,6 @@ TEST_CASE("merging two histograms is recording both", "[irqbench][histogram]") {
     for (double p : {10.0, 50.0, 90.0}) CHECK(a.percentile(p) == both.percentile(p));
 }
 
-TEST_CASE("the share up to a value counts its whole bucket", "[irqbench][histogram]") {
-    histogram h;
-    h.record(10, 3);
-    h.record(20, 1);
-    CHECK(h.share_up_to(9) == 0.0);
-    CHECK(h.share_up_to(10) == Approx(0.75));
-    CHECK(h.share_up_to(1'000'000) == 1.0);
-}
-
 TEST_CASE("a histogram is restored from what it printed", "[irqbench][histogram]") {
     histogram h;
     for (std::uint64_t v : {0U, 9U, 300U, 301U, 40'000U, 40'001U, 7'000'003U})

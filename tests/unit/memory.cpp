@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <string>
 #include <utility>
@@ -13,6 +15,7 @@
 #include <ipcdoor/memory.hpp>
 
 #include "support/catch.hpp"
+#include "support/error_of.hpp"
 #include "support/process.hpp"
 
 using namespace ipcdoor;
@@ -35,18 +38,13 @@ namespace {
 owned_fd duplicate(int fd) { return owned_fd(::fcntl(fd, F_DUPFD_CLOEXEC, 0)); }
 
 int error_of_view(owned_fd fd, std::size_t bytes) {
-    try {
-        const memory_view view(std::move(fd), bytes);
-        return 0;
-    } catch (const error& wrong) {
-        return wrong.error_number();
-    }
+    return test::error_of([&] { const memory_view view(std::move(fd), bytes); });
 }
 
 }  // namespace
 
 TEST_CASE("a reader sees what the writer writes", "[memory]") {
-    const memory mine({.bytes = 5000});
+    const memory mine(5000);
     const std::size_t bytes = mine.bytes().size();
     CHECK(bytes == 8192);
     std::memset(mine.bytes().data(), 0x5a, bytes);
@@ -58,7 +56,7 @@ TEST_CASE("a reader sees what the writer writes", "[memory]") {
 }
 
 TEST_CASE("nobody gets to write another's memory", "[memory]") {
-    const memory mine({.bytes = 4096});
+    const memory mine(4096);
     char byte = 'x';
     CHECK(::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, mine.fd(), 0) == MAP_FAILED);
     CHECK(errno == EPERM);
@@ -94,14 +92,14 @@ TEST_CASE("nobody gets to write another's memory while it is made", "[memory]") 
         const owned_fd again(::open(path.c_str(), O_RDWR | O_CLOEXEC));
         pages = ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, again.get(), 0);
     };
-    const memory mine({.bytes = 4096});
+    const memory mine(4096);
     while_filled = nullptr;
     CHECK(pages == MAP_FAILED);
     if (pages != MAP_FAILED) ::munmap(pages, 4096);
 }
 
 TEST_CASE("what could harm its reader is not mapped", "[memory]") {
-    const memory mine({.bytes = 4096});
+    const memory mine(4096);
     CHECK(error_of_view(duplicate(mine.fd()), 4096) == 0);
     CHECK(error_of_view(duplicate(mine.fd()), 8192) == EPROTO);
     CHECK(error_of_view(duplicate(mine.fd()), 0) == EPROTO);
@@ -139,23 +137,35 @@ TEST_CASE("what could harm its reader is not mapped", "[memory]") {
 }
 
 TEST_CASE("memory of impossible sizes and places is refused", "[memory]") {
-    const auto refused = [](const memory_options& wanted) {
-        try {
-            const memory made(wanted);
-            return 0;
-        } catch (const error& wrong) {
-            return wrong.error_number();
-        }
+    const auto refused = [](std::size_t bytes, const page_options& wanted = {}) {
+        return test::error_of([&] { const memory made(bytes, wanted); });
     };
-    CHECK(refused({}) == EINVAL);
-    CHECK(refused({.bytes = ~std::size_t{0}}) == EINVAL);
-    CHECK(refused({.bytes = 4096, .numa_node = 5000}) == EINVAL);
+    CHECK(refused(0) == EINVAL);
+    CHECK(refused(~std::size_t{0}) == EINVAL);
+    CHECK(refused(4096, {.numa_node = 5000}) == EINVAL);
     // Before anything was allocated: the system would rather end programs than say no.
-    CHECK(refused({.bytes = std::size_t{1} << 45}) == ENOMEM);
+    CHECK(refused(std::size_t{1} << 45) == ENOMEM);
+}
+
+TEST_CASE("memory is mapped at once where that is wanted", "[memory]") {
+    const auto mapped = [](const memory& of) {
+        std::size_t count = 0;
+        const owned_fd map(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
+        for (std::size_t i = 0; i < of.bytes().size(); i += 4096) {
+            std::uint64_t entry = 0;
+            const auto page = reinterpret_cast<std::uintptr_t>(of.bytes().data() + i) / 4096;
+            REQUIRE(::pread(map.get(), &entry, 8, static_cast<off_t>(page * 8)) == 8);
+            count += entry >> 63;
+        }
+        return count;
+    };
+    CHECK(mapped(memory(16 * 4096)) == 0);
+    CHECK(mapped(memory(16 * 4096, {.prefault = true})) == 16);
+    CHECK(mapped(memory(16 * 4096, {.lock = true})) == 16);
 }
 
 TEST_CASE("a forked child has no copy of it", "[memory]") {
-    memory mine({.bytes = 4096});
+    memory mine(4096);
     const memory_view theirs(duplicate(mine.fd()), 4096);
     const std::size_t before = test::open_fd_count();
     test::child copy([&] {

@@ -5,29 +5,17 @@
 #include <cstring>
 #include <deque>
 #include <random>
-#include <system_error>
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/error_of.hpp"
 #include "unit/ring_pair.hpp"
 
 using namespace ipcdoor;
+using test::error_of;
 using test::is_pattern;
 using test::pattern;
 using test::ring_pair;
-
-namespace {
-
-int error_of(const auto& operation) {
-    try {
-        operation();
-    } catch (const std::system_error& error) {
-        return error.code().value();
-    }
-    return 0;
-}
-
-}  // namespace
 
 TEST_CASE("a ring hands records over in order, with type, flags and content", "[ring]") {
     ring_pair ring;

@@ -7,47 +7,23 @@
 #include <cerrno>
 #include <random>
 #include <string>
-#include <system_error>
-#include <thread>
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/error_of.hpp"
+#include "support/vandal.hpp"
 #include "unit/ring_pair.hpp"
+#include "unit/wrong_values.hpp"
 
 using namespace ipcdoor;
+using test::error_of;
 using test::pattern;
 using test::ring_pair;
+using test::vandal;
+using test::wrong_values;
+using test::xorshift64;
 
 namespace {
-
-int error_of(const auto& operation) {
-    try {
-        operation();
-    } catch (const std::system_error& error) {
-        return error.code().value();
-    }
-    return 0;
-}
-
-// Wrong values for a word that holds `now`.
-std::vector<std::uint64_t> wrong_values(std::uint64_t now, std::uint64_t capacity) {
-    std::vector<std::uint64_t> values{0,
-                                      ~std::uint64_t{0},
-                                      now + 1,
-                                      now - 1,
-                                      now + 8,
-                                      now - 8,
-                                      now + capacity,
-                                      now + capacity + 8,
-                                      now - capacity,
-                                      now - capacity - 8,
-                                      now ^ (std::uint64_t{1} << 63),
-                                      std::uint64_t{1} << 32,
-                                      std::uint64_t{0xffff} << 32};
-    std::mt19937_64 random(now + 3);
-    for (int i = 0; i < 20; ++i) values.push_back(random());
-    return values;
-}
 
 // Cursors in mid-ring: two records consumed, three readable.
 void half_fill(ring_pair& ring) {
@@ -262,10 +238,8 @@ TEST_CASE("a consumer works beside a producer that scribbles over its own words"
     for (int round = 0; round < 40; ++round) {
         ring_pair ring;
         half_fill(ring);
-        std::atomic<bool> stop{false};
-        std::thread scribbler([&, seed = seeds()] {
-            std::mt19937_64 random(seed);
-            while (!stop) {
+        vandal scribbler(
+            [&](xorshift64& random) {
                 const auto values = wrong_values(ring.from().output.tail, ring.capacity);
                 const std::uint64_t value = values[random() % values.size()];
                 switch (random() % 4) {
@@ -275,15 +249,14 @@ TEST_CASE("a consumer works beside a producer that scribbles over its own words"
                     case 2: ring.from().output.tail += 8 * (random() % 8); break;
                     default: ring.header_at(random() % 128 * 8) = value & 0xffff0000007fULL;
                 }
-            }
-        });
+            },
+            seeds());
         int error = 0;
         for (int i = 0; i < 200 && error == 0; ++i) {
             error = drain(ring);
             if (error == 0) error = error_of([&] { (void)ring.consumer.arm(); });
         }
-        stop = true;
-        scribbler.join();
+        scribbler.stop();
         CHECK((error == 0 || error == EPROTO));
     }
 }
@@ -294,10 +267,8 @@ TEST_CASE("a producer works beside a consumer that scribbles over its own words"
     for (int round = 0; round < 40; ++round) {
         ring_pair ring;
         half_fill(ring);
-        std::atomic<bool> stop{false};
-        std::thread scribbler([&, seed = seeds()] {
-            std::mt19937_64 random(seed);
-            while (!stop) {
+        vandal scribbler(
+            [&](xorshift64& random) {
                 const auto values = wrong_values(ring.from().output.tail, ring.capacity);
                 const std::uint64_t value = values[random() % values.size()];
                 switch (random() % 3) {
@@ -306,12 +277,11 @@ TEST_CASE("a producer works beside a consumer that scribbles over its own words"
                     default:
                         if (random() % 64 == 0) ring.to().input.head = value;
                 }
-            }
-        });
+            },
+            seeds());
         int error = 0;
         for (int i = 0; i < 200 && error == 0; ++i) error = fill(ring);
-        stop = true;
-        scribbler.join();
+        scribbler.stop();
         CHECK((error == 0 || error == EPROTO));
     }
 }

@@ -5,14 +5,12 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
-#include <cstring>
-#include <memory>
-#include <new>
 #include <span>
 #include <vector>
 
 #include <ipcdoor/ring.hpp>
+
+#include "unit/slot_memory.hpp"
 
 namespace ipcdoor::test {
 
@@ -32,23 +30,9 @@ public:
     // The header word of the record at a byte offset of the data.
     shared_u64& header_at(std::size_t offset) { return detail::header_word(data() + offset); }
 
-private:
-    struct free_slot {
-        void operator()(void* memory) const { std::free(memory); }
-    };
-    using slot = std::unique_ptr<void, free_slot>;
-    static slot make_slot(std::size_t bytes) {
-        // Exactly as large as said, so that ASan sees the first byte beyond.
-        void* memory = std::aligned_alloc(ring_line_bytes, bytes);
-        if (memory == nullptr) throw std::bad_alloc();
-        std::memset(memory, 0, bytes);
-        return slot(memory);
-    }
-
-public:
     const std::size_t slot_bytes;
-    slot producer_slot;
-    slot consumer_slot;
+    slot_memory producer_slot;
+    slot_memory consumer_slot;
     const std::uint64_t capacity;
     ring_producer producer;
     ring_consumer consumer;

@@ -2,46 +2,22 @@
 // The ring between two threads, with a semaphore for a doorbell: order, content,
 // no lost wake-up, few doorbells. What TSan can see of the memory order, it sees
 // here.
-#include <semaphore.h>
-
 #include <array>
 #include <atomic>
-#include <cerrno>
-#include <chrono>
+#include <cstdint>
 #include <thread>
 
 #include "support/catch.hpp"
+#include "unit/bell.hpp"
 #include "unit/ring_pair.hpp"
 
 using namespace ipcdoor;
+using test::bell;
 using test::is_pattern;
 using test::pattern;
 using test::ring_pair;
 
 namespace {
-
-// A counted doorbell. The watchdog of the test binary ends a lost wake-up.
-class bell {
-public:
-    bell() { sem_init(&semaphore_, 0, 0); }
-    ~bell() { sem_destroy(&semaphore_); }
-    bell(const bell&) = delete;
-    bell& operator=(const bell&) = delete;
-
-    void ring() {
-        rings.fetch_add(1, std::memory_order_relaxed);
-        sem_post(&semaphore_);
-    }
-    void wait() {
-        while (sem_wait(&semaphore_) != 0 && errno == EINTR) {
-        }
-    }
-
-    std::atomic<std::uint64_t> rings{0};
-
-private:
-    sem_t semaphore_;
-};
 
 struct line {
     explicit line(std::uint64_t capacity) : ring(capacity) {}

@@ -13,6 +13,7 @@
 #include <ipcdoor/rpc_codec.hpp>
 
 #include "support/catch.hpp"
+#include "support/error_of.hpp"
 
 using namespace ipcdoor;
 
@@ -58,12 +59,7 @@ T back(const std::vector<std::byte>& bytes) {
 
 template <class T>
 int error_of_decoding(const std::vector<std::byte>& bytes) {
-    try {
-        (void)back<T>(bytes);
-    } catch (const error& wrong) {
-        return wrong.error_number();
-    }
-    return 0;
+    return test::error_of([&] { (void)back<T>(bytes); });
 }
 
 std::vector<std::byte> bytes_of(std::initializer_list<int> values) {

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 // Ringing and waiting on the software back end, within and between processes.
-#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
@@ -9,21 +8,14 @@
 #include <thread>
 #include <vector>
 
+#include "support/blocked_signal.hpp"
 #include "support/catch.hpp"
 #include "support/process.hpp"
+#include "support/threads.hpp"
 #include "unit/soft_room.hpp"
 
 using namespace ipcdoor::test;
 using ipcdoor::vectors;
-
-namespace {
-
-bool is_readable(int fd) {
-    pollfd asked{fd, POLLIN, 0};
-    return ::poll(&asked, 1, 0) == 1 && (asked.revents & POLLIN) != 0;
-}
-
-}  // namespace
 
 TEST_CASE("A wait returns the vectors rung, their count and the latest value", "[soft][doorbell]") {
     const soft_room room;
@@ -50,13 +42,8 @@ TEST_CASE("An endpoint can ring itself, awake or asleep", "[soft][doorbell]") {
     soft_pair pair(room);
     pair.server.ring(0, 5, 1);
     CHECK(pair.server.wait(vectors(5), 0s));
-    std::atomic<pid_t> tid{0};
-    std::thread sleeper([&] {
-        tid = ::gettid();
-        CHECK(pair.server.wait(vectors(6), 60s));
-    });
-    while (tid == 0) std::this_thread::yield();
-    wait_thread_asleep(::getpid(), tid);
+    blocking_thread sleeper([&] { CHECK_IN_THREAD(pair.server.wait(vectors(6), 60s)); });
+    sleeper.wait_asleep();
     pair.server.ring(0, 6, 1);
     sleeper.join();
 }
@@ -223,26 +210,19 @@ TEST_CASE("A bound signal reaches the thread that bound it, with value and sende
     const soft_room room;
     soft_pair pair(room);
     const int signo = SIGRTMIN + 3;
-    sigset_t wanted;
-    ::sigemptyset(&wanted);
-    ::sigaddset(&wanted, signo);
-    sigset_t before;
-    ::pthread_sigmask(SIG_BLOCK, &wanted, &before);
+    blocked_signal signals(signo);
 
     REQUIRE(ipcdoor_bind_signal(pair.server.get(), signo, vectors(4)) == 0);
     pair.client.ring(0, 5, 1);  // not of the mask
     pair.client.ring(0, 4, 0x1234567890);
-    siginfo_t about{};
-    const timespec patience{60, 0};
-    REQUIRE(::sigtimedwait(&wanted, &about, &patience) == signo);
+    const siginfo_t about = signals.take(60s);
+    REQUIRE(about.si_signo == signo);
     CHECK(about.si_code == SI_QUEUE);
     CHECK(reinterpret_cast<std::uintptr_t>(about.si_value.sival_ptr) == 0x1234567890);
     CHECK(about.si_pid == ::getpid());
 
     REQUIRE(ipcdoor_bind_signal(pair.server.get(), 0, 0) == 0);
     pair.client.ring(0, 4, 1);
-    const timespec none{0, 0};
-    CHECK(::sigtimedwait(&wanted, &about, &none) == -1);
+    CHECK(signals.take(0s).si_signo == 0);
     CHECK(ipcdoor_bind_signal(pair.server.get(), SIGKILL, 1) == -EINVAL);
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }

@@ -111,6 +111,18 @@ TEST_CASE("What a killed process leaves behind is in nobody's way", "[soft][name
     CHECK(segment.info().slots == 2);
 }
 
+TEST_CASE("What a process left that died while it made its user's directory is in nobody's way",
+          "[soft][names][death]") {
+    const soft_room room;
+    // Its number is this one's by now.
+    const std::string draft = room.path() + "/" + std::to_string(::geteuid()) + "." +
+                              std::to_string(::getpid()) + "." + std::to_string(::gettid());
+    REQUIRE(::mkdir(draft.c_str(), 0700) == 0);
+    REQUIRE(::mkdir((draft + ".0").c_str(), 0700) == 0);
+    ipcdoor::door door = room.door();
+    CHECK(error_of([&] { const ipcdoor::listener listener = door.listen("name"); }) == 0);
+}
+
 TEST_CASE("A name that its own user may not use is found dead or alive too",
           "[soft][names][death][users]") {
     if (skipped_without_root()) return;

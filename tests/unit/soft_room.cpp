@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "unit/soft_room.hpp"
 
-#include <unistd.h>
-
-#include <cstdio>
 #include <thread>
 
 namespace ipcdoor::test {
@@ -14,12 +11,6 @@ soft_pair::soft_pair(const soft_room& room, const listen_options& options) : doo
     server = listener.accept(60s);
     connecting.join();
     (void)server.wait(lifecycle_vector, 0s);  // that the client joined
-}
-
-bool skipped_without_root() {
-    if (::geteuid() == 0) return false;
-    std::printf("skipped: only root can become other users\n");
-    return true;
 }
 
 }  // namespace ipcdoor::test

@@ -4,15 +4,17 @@
 #ifndef IPCDOOR_TESTS_UNIT_SOFT_ROOM_HPP
 #define IPCDOOR_TESTS_UNIT_SOFT_ROOM_HPP
 
-#include <sys/stat.h>
+#include <sys/types.h>
 
 #include <chrono>
-#include <cstdlib>
+#include <cstddef>
 #include <filesystem>
-#include <stdexcept>
 #include <string>
 
 #include <ipcdoor/door.hpp>
+
+#include "support/error_of.hpp"
+#include "support/temporary_directory.hpp"
 
 namespace ipcdoor::test {
 
@@ -21,26 +23,15 @@ using namespace std::chrono_literals;
 class soft_room {
 public:
     // 01777 lets other users in.
-    explicit soft_room(mode_t mode = 0700) {
-        std::string path = "/tmp/ipcdoor-test-XXXXXX";
-        if (::mkdtemp(path.data()) == nullptr) throw std::runtime_error("mkdtemp failed");
-        ::chmod(path.c_str(), mode);
-        path_ = path;
-    }
-    soft_room(const soft_room&) = delete;
-    soft_room& operator=(const soft_room&) = delete;
-    ~soft_room() {
-        std::error_code ignored;
-        std::filesystem::remove_all(path_, ignored);
-    }
+    explicit soft_room(mode_t mode = 0700) : directory_(mode) {}
 
-    const std::string& path() const { return path_; }
-    std::string uri() const { return "soft:" + path_; }
+    const std::string& path() const { return directory_.path(); }
+    std::string uri() const { return "soft:" + path(); }
     ipcdoor::door door() const { return ipcdoor::door(uri()); }
 
     // Of a user's names, locks and drafts not counted.
     std::size_t names(uid_t uid) const {
-        const std::filesystem::path dir = path_ + "/" + std::to_string(uid);
+        const std::filesystem::path dir = path() + "/" + std::to_string(uid);
         if (!std::filesystem::exists(dir)) return 0;
         std::size_t count = 0;
         for (const auto& entry : std::filesystem::directory_iterator(dir))
@@ -49,7 +40,7 @@ public:
     }
 
 private:
-    std::string path_;
+    temporary_directory directory_;
 };
 
 // Both ends of a connection, within this process.
@@ -61,20 +52,6 @@ struct soft_pair {
     ipcdoor::endpoint server;
     ipcdoor::endpoint client;
 };
-
-// True, and said on the test's output, where the test cannot become others.
-bool skipped_without_root();
-
-// The errno value that `call` fails with, 0 where it does not.
-template <class Call>
-int error_of(Call&& call) {
-    try {
-        call();
-        return 0;
-    } catch (const ipcdoor::error& failure) {
-        return failure.error_number();
-    }
-}
 
 }  // namespace ipcdoor::test
 

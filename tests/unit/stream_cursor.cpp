@@ -2,43 +2,17 @@
 // The cursors of a byte stream: room and bytes at every offset of small rings, who is
 // asked to ring and when, and two threads that pass bytes with a semaphore for a
 // doorbell. What TSan can see of the memory order, it sees here.
-#include <semaphore.h>
-
-#include <atomic>
-#include <cerrno>
+#include <algorithm>
+#include <cstdint>
 #include <thread>
 
 #include "support/catch.hpp"
+#include "unit/bell.hpp"
 #include "unit/stream_pair.hpp"
 
 using namespace ipcdoor;
+using test::bell;
 using test::stream_pair;
-
-namespace {
-
-class bell {
-public:
-    bell() { sem_init(&semaphore_, 0, 0); }
-    ~bell() { sem_destroy(&semaphore_); }
-    bell(const bell&) = delete;
-    bell& operator=(const bell&) = delete;
-
-    void ring() {
-        rings.fetch_add(1, std::memory_order_relaxed);
-        sem_post(&semaphore_);
-    }
-    void wait() {
-        while (sem_wait(&semaphore_) != 0 && errno == EINTR) {
-        }
-    }
-
-    std::atomic<std::uint64_t> rings{0};
-
-private:
-    sem_t semaphore_;
-};
-
-}  // namespace
 
 TEST_CASE("a stream's cursors carry every amount across the end of every small ring",
           "[stream][cursor]") {

@@ -2,47 +2,25 @@
 // A byte stream beside a hostile peer: every shared word is set to every kind of wrong
 // value, at rest and while the other side works. The honest side must either go on or
 // throw EPROTO for good, and stay inside its memory (ASan watches).
-#include <atomic>
 #include <cerrno>
 #include <random>
 #include <string>
-#include <system_error>
-#include <thread>
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/error_of.hpp"
+#include "support/vandal.hpp"
 #include "unit/stream_pair.hpp"
+#include "unit/wrong_values.hpp"
 
 using namespace ipcdoor;
+using test::error_of;
 using test::stream_pair;
+using test::vandal;
+using test::wrong_values;
+using test::xorshift64;
 
 namespace {
-
-int error_of(const auto& operation) {
-    try {
-        operation();
-    } catch (const std::system_error& error) {
-        return error.code().value();
-    }
-    return 0;
-}
-
-// Wrong values for a word that holds `now`.
-std::vector<std::uint64_t> wrong_values(std::uint64_t now, std::uint64_t capacity) {
-    std::vector<std::uint64_t> values{0,
-                                      ~std::uint64_t{0},
-                                      now + 1,
-                                      now - 1,
-                                      now + capacity,
-                                      now + capacity + 1,
-                                      now - capacity,
-                                      now - capacity - 1,
-                                      now ^ (std::uint64_t{1} << 63),
-                                      std::uint64_t{1} << 32};
-    std::mt19937_64 random(now + 3);
-    for (int i = 0; i < 20; ++i) values.push_back(random());
-    return values;
-}
 
 constexpr std::uint64_t capacity = 1000;
 
@@ -240,10 +218,8 @@ TEST_CASE("a stream's cursors work beside a peer that scribbles over its own wor
         const bool against_consumer = round % 2 == 0;
         stream_pair stream(capacity);
         half_fill(stream);
-        std::atomic<bool> stop{false};
-        std::thread scribbler([&, seed = seeds()] {
-            std::mt19937_64 random(seed);
-            while (!stop) {
+        vandal scribbler(
+            [&](xorshift64& random) {
                 const auto values = wrong_values(stream.from().output.tail, capacity);
                 const std::uint64_t value = values[random() % values.size()];
                 if (against_consumer) {
@@ -263,16 +239,15 @@ TEST_CASE("a stream's cursors work beside a peer that scribbles over its own wor
                             if (random() % 64 == 0) stream.to().input.head = value;
                     }
                 }
-            }
-        });
+            },
+            seeds());
         int error = 0;
         for (int i = 0; i < 200 && error == 0; ++i) {
             error = against_consumer ? drain(stream) : fill(stream);
             if (error == 0 && against_consumer)
                 error = error_of([&] { (void)stream.consumer.arm(); });
         }
-        stop = true;
-        scribbler.join();
+        scribbler.stop();
         CHECK((error == 0 || error == EPROTO));
     }
 }

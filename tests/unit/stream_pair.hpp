@@ -6,15 +6,11 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
-#include <cstring>
-#include <memory>
-#include <new>
-#include <span>
-#include <system_error>
 
 #include <ipcdoor/detail/cursor.hpp>
 #include <ipcdoor/stream_layout.hpp>
+
+#include "unit/slot_memory.hpp"
 
 namespace ipcdoor::test {
 
@@ -59,22 +55,10 @@ private:
         return number * 0x9e3779b97f4a7c15ULL >> 56;
     }
 
-    struct free_slot {
-        void operator()(void* memory) const { std::free(memory); }
-    };
-    using slot = std::unique_ptr<void, free_slot>;
-    static slot make_slot(std::size_t bytes) {
-        // Exactly as large as said, so that ASan sees the first byte beyond.
-        void* memory = nullptr;
-        if (::posix_memalign(&memory, ring_line_bytes, bytes) != 0) throw std::bad_alloc();
-        std::memset(memory, 0, bytes);
-        return slot(memory);
-    }
-
 public:
     const std::size_t slot_bytes;
-    slot producer_slot;
-    slot consumer_slot;
+    slot_memory producer_slot;
+    slot_memory consumer_slot;
     const std::uint64_t capacity;
     detail::producer_cursor<1> producer;
     detail::consumer_cursor<1> consumer;

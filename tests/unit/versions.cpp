@@ -14,21 +14,14 @@
 #include <ipcdoor/publish_layout.hpp>
 
 #include "support/catch.hpp"
+#include "support/error_of.hpp"
 
 using namespace ipcdoor;
+using test::error_of;
 
 namespace {
 
 constexpr std::uint32_t most = std::numeric_limits<std::uint32_t>::max();
-
-int error_of(const std::function<void()>& operation) {
-    try {
-        operation();
-    } catch (const error& wrong) {
-        return wrong.error_number();
-    }
-    return 0;
-}
 
 // `verify` reads what is in `head`, whose magic is written.
 template <class Header>

@@ -8,19 +8,17 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <exception>
 #include <string>
 
 #include "bench/reports.hpp"
 #include "bench/run.hpp"
-#include "report/terminal.hpp"
-#include "report/write_file.hpp"
+#include "common/command_line.hpp"
+#include "common/terminal.hpp"
+#include "common/write_file.hpp"
 
 namespace bench {
 
 namespace {
-
-enum exit_status : int { exit_ok = 0, exit_failed = 1, exit_usage = 2 };
 
 struct options {
     parameters with;
@@ -30,13 +28,10 @@ struct options {
     bool list = false;
 };
 
-// False: over with `status`.
+// False: the program is over with `status`.
 bool parse(int argc, char** argv, options& o, int& status) {
     CLI::App app{"What ipcdoor's operations cost, beside what the system and others offer"};
-    app.name("ipcdoor-bench");
-    app.set_help_flag("--help", "Print this help and exit");
-    app.set_version_flag("-V,--version", std::string("ipcdoor-bench ") + tool_version,
-                         "Print the version and exit");
+    common::introduce(app, "ipcdoor-bench");
     app.footer(
         "Exit status: 0 done, whether goals are met or not; 1 something could not run; 2 usage.");
     std::uint64_t repetitions = 0, turn_ms = 0;
@@ -52,22 +47,12 @@ bool parse(int argc, char** argv, options& o, int& status) {
     app.add_option("--html", o.html, "Write a self-contained page with plots to this file");
     app.add_flag("-q,--quiet", o.quiet, "Print nothing but errors");
     app.add_flag("--list", o.list, "Print what there is to be measured and exit");
-    try {
-        app.parse(argc, argv);
-    } catch (const CLI::Success& e) {
-        status = app.exit(e);
-        return false;
-    } catch (const CLI::ParseError& e) {
-        app.exit(e);
-        status = exit_usage;
-        return false;
-    }
-    o.with.repetitions = repetitions != 0 ? repetitions : o.with.quick ? 3 : 11;
-    o.with.turn_ms = turn_ms != 0 ? turn_ms : o.with.quick ? 1 : 25;
-    o.with.counted_operations = o.with.quick ? 200 : 2000;
-    o.with.command_line = "ipcdoor-bench";
-    for (int i = 1; i < argc; ++i) o.with.command_line += std::string(" ") + argv[i];
-    return true;
+    return common::parse(app, argc, argv, status, [&] {
+        o.with.repetitions = repetitions != 0 ? repetitions : o.with.quick ? 3 : 11;
+        o.with.turn_ms = turn_ms != 0 ? turn_ms : o.with.quick ? 1 : 25;
+        o.with.counted_operations = o.with.quick ? 200 : 2000;
+        o.with.command_line = common::joined("ipcdoor-bench", argc, argv);
+    });
 }
 
 void list() {
@@ -89,14 +74,14 @@ void allow_descriptors() {
 int main_of(const options& o) {
     if (o.list) {
         list();
-        return exit_ok;
+        return common::exit_ok;
     }
     allow_descriptors();
     const bench_report r = run(o.with, !o.quiet);
-    if (!o.quiet) fmt::print("{}", text_report(r, report::colour_wanted(STDOUT_FILENO)));
-    report::write_file(o.json, json_report(r));
-    report::write_file(o.html, html_report(r));
-    return r.failed() ? exit_failed : exit_ok;
+    if (!o.quiet) fmt::print("{}", text_report(r, common::colour_wanted(STDOUT_FILENO)));
+    common::write_file(o.json, json_report(r));
+    common::write_file(o.html, html_report(r));
+    return r.failed() ? common::exit_failed : common::exit_ok;
 }
 
 }  // namespace
@@ -105,12 +90,7 @@ int main_of(const options& o) {
 
 int main(int argc, char** argv) {
     bench::options o;
-    int status = bench::exit_ok;
-    try {
-        if (!bench::parse(argc, argv, o, status)) return status;
-        return bench::main_of(o);
-    } catch (const std::exception& e) {
-        fmt::print(stderr, "ipcdoor-bench: {}\n", e.what());
-        return bench::exit_failed;
-    }
+    int status = common::exit_ok;
+    if (!bench::parse(argc, argv, o, status)) return status;
+    return common::run_tool("ipcdoor-bench", [&] { return bench::main_of(o); });
 }

@@ -15,7 +15,6 @@
 
 namespace bench {
 
-inline constexpr const char* tool_version = "0.1.0";
 inline constexpr int output_version = 1;
 
 struct parameters {

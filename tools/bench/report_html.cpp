@@ -2,6 +2,7 @@
 #include "report/html.hpp"
 
 #include <fmt/format.h>
+#include <ipcdoor.h>
 
 #include <algorithm>
 
@@ -19,7 +20,7 @@ std::string css_of(std::size_t i) {
     return fmt::format("s{}", i % static_cast<std::size_t>(report::plot_colours));
 }
 
-class page {
+class page : report::html_page {
 public:
     explicit page(const bench_report& r) : r_(r) {}
 
@@ -27,7 +28,7 @@ public:
         out_ += report::html_start("ipcdoor-bench: " + r_.on.kernel);
         add("<h1>What ipcdoor costs</h1>\n<p class=\"sub\">ipcdoor-bench {} on Linux {}, {}; "
             "software back end</p>\n",
-            tool_version, escape(r_.on.kernel), escape(r_.started));
+            IPCDOOR_LIBRARY_VERSION, escape(r_.on.kernel), escape(r_.started));
         if (r_.with.quick)
             add("<p class=\"warn\" role=\"note\"><b>A quick run.</b> It says that everything works, "
                 "not how fast it is.</p>\n");
@@ -42,16 +43,11 @@ public:
         out_ += report::html_end(
             fmt::format("Made by ipcdoor-bench {}; {}. The same figures, and those of each turn, "
                         "are in its <code>--json</code>.",
-                        tool_version, escape(report::environment_line(r_.on))));
+                        IPCDOOR_LIBRARY_VERSION, escape(report::environment_line(r_.on))));
         return std::move(out_);
     }
 
 private:
-    template <typename... Args>
-    void add(fmt::format_string<Args...> format, Args&&... args) {
-        out_ += fmt::format(format, std::forward<Args>(args)...);
-    }
-
     void tiles() {
         const auto tile = [&](std::size_t count, const char* what, const char* colour) {
             add("<div class=\"tile\" style=\"--c:var(--{})\"><span class=\"name\">{}</span><b>{}</b>"
@@ -91,10 +87,6 @@ private:
         add("</tbody></table></div>\n");
     }
 
-    void fact(std::string_view name, const std::string& value) {
-        add("<tr><th scope=\"row\">{}</th><td>{}</td></tr>\n", name, escape(value));
-    }
-
     void machine() {
         add("<h2>Measured on</h2>\n<div class=\"card scroll\"><table class=\"facts\"><tbody>\n");
         for (const auto& [name, value] : report::facts_of(r_.on)) fact(name, value);
@@ -117,10 +109,10 @@ private:
         add("<h2>{}</h2>\n<p>One operation: {}.</p>\n", escape(g.what.title),
             escape(g.what.operation));
         if (!g.timings.empty()) {
-            const report::canvas drawn = g.what.axis == axis_kind::none ? bars(g) : curves(g);
-            add("<div class=\"{}\">{}</div>\n",
-                g.what.axis == axis_kind::none ? "card pair" : "card scroll",
-                drawn.inline_svg(fmt::format("p{}", ++plots_)));
+            if (g.what.axis == axis_kind::none)
+                plot(bars(g), "card pair");
+            else
+                plot(curves(g));
         }
         add("<div class=\"card scroll\" style=\"margin-top:14px\"><table><caption>Nanoseconds of "
             "an operation, {}</caption><thead><tr><th class=\"l\" scope=\"col\">contestant</th>"
@@ -190,8 +182,6 @@ private:
     }
 
     const bench_report& r_;
-    std::string out_;
-    int plots_ = 0;
 };
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include "report/json.hpp"
 
 #include <fmt/format.h>
+#include <ipcdoor.h>
 
 #include "bench/reports.hpp"
 
@@ -92,7 +93,7 @@ std::string json_report(const bench_report& r) {
     for (const group_result& g : r.groups) groups.push_back(to_json(g));
     const json j{{"output_version", output_version},
                  {"kind", kind_name},
-                 {"tool", {{"name", "ipcdoor-bench"}, {"version", tool_version}}},
+                 {"tool", {{"name", "ipcdoor-bench"}, {"version", IPCDOOR_LIBRARY_VERSION}}},
                  {"unit", "ns"},
                  {"started", r.started},
                  {"duration_s", r.duration_s},

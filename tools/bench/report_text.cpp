@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <fmt/format.h>
+#include <ipcdoor.h>
 
 #include <algorithm>
 
@@ -29,7 +30,8 @@ public:
 
 private:
     void head() {
-        w_.line("{}", w_.styled("\033[1m", fmt::format("ipcdoor-bench {}", tool_version)));
+        w_.line("{}",
+                w_.styled("\033[1m", fmt::format("ipcdoor-bench {}", IPCDOOR_LIBRARY_VERSION)));
         report::write_machine(w_, r_.on);
         w_.field("turns", fmt::format("{} of {} ms each, all contestants of a group in turn, in "
                                       "alternating order",

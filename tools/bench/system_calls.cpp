@@ -14,7 +14,8 @@
 #include <cstring>
 #include <exception>
 #include <set>
-#include <system_error>
+
+#include "common/throw_errno.hpp"
 
 namespace bench {
 
@@ -104,7 +105,7 @@ public:
             if (who < 0) {
                 if (errno == EINTR) continue;
                 if (errno == ECHILD) return ended;
-                throw std::system_error(errno, std::generic_category(), "waitpid");
+                common::throw_errno("waitpid");
             }
             if (!WIFEXITED(status) && !WIFSIGNALED(status)) {
                 go_on(who, status, into);
@@ -165,10 +166,9 @@ double call_count::per_operation() const {
 call_count count_calls(const std::function<std::unique_ptr<work>()>& make,
                        std::uint64_t operations) {
     int ends[2];
-    if (::pipe2(ends, O_CLOEXEC) != 0)
-        throw std::system_error(errno, std::generic_category(), "pipe2");
+    if (::pipe2(ends, O_CLOEXEC) != 0) common::throw_errno("pipe2");
     const pid_t child = ::fork();
-    if (child < 0) throw std::system_error(errno, std::generic_category(), "fork");
+    if (child < 0) common::throw_errno("fork");
     if (child == 0) {
         ::close(ends[0]);
         be_counted(make, operations, ends[1]);

@@ -8,17 +8,17 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cstdio>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <system_error>
 
 #include <ipcdoor/descriptor.hpp>
 #include <ipcdoor/door.hpp>
 #include <ipcdoor/pipe.hpp>
 
+#include "common/exit_status.hpp"
+#include "common/throw_errno.hpp"
+#include "common/write_file.hpp"
 #include "ipcdoor-cat/options.hpp"
 #include "ipcdoor-cat/progress.hpp"
 
@@ -49,10 +49,7 @@ void write_summary(const options& o, const summary& s) {
     if (s.capacity_bytes != 0) report["capacity_bytes"] = s.capacity_bytes;
     if (s.peer) report["peer"] = {{"pid", s.peer->pid}, {"uid", s.peer->uid}};
     if (!s.error.empty()) report["error"] = s.error;
-    std::ofstream file(o.json, std::ios::binary | std::ios::trunc);
-    file << report.dump(2) << '\n';
-    file.close();
-    if (!file) throw std::runtime_error("cannot write " + o.json);
+    common::write_file(o.json, report.dump(2) + "\n");
 }
 
 // Carries everything; what is known of it meanwhile is in `s`.
@@ -91,8 +88,7 @@ private:
         run([&] { return ipcdoor::copy_some_to_fd(from, STDOUT_FILENO); },
             [] {
                 // What some file systems tell of failed writes, they tell here.
-                if (::close(STDOUT_FILENO) != 0)
-                    throw std::system_error(errno, std::generic_category(), "standard output");
+                if (::close(STDOUT_FILENO) != 0) common::throw_errno("standard output");
             });
     }
 
@@ -127,7 +123,7 @@ int run(const options& o) {
                    o.name, e.what(), s.bytes != 0 ? fmt::format(" (after {} bytes)", s.bytes) : "");
     }
     write_summary(o, s);
-    return s.error.empty() ? exit_ok : exit_failed;
+    return s.error.empty() ? common::exit_ok : common::exit_failed;
 }
 
 }  // namespace
@@ -136,12 +132,7 @@ int run(const options& o) {
 
 int main(int argc, char** argv) {
     ipcdoor_cat::options o;
-    int status = ipcdoor_cat::exit_ok;
+    int status = common::exit_ok;
     if (!ipcdoor_cat::parse_command_line(argc, argv, o, status)) return status;
-    try {
-        return ipcdoor_cat::run(o);
-    } catch (const std::exception& e) {
-        fmt::print(stderr, "ipcdoor-cat: {}\n", e.what());
-        return ipcdoor_cat::exit_failed;
-    }
+    return common::run_tool("ipcdoor-cat", [&] { return ipcdoor_cat::run(o); });
 }

@@ -1,20 +1,16 @@
 // SPDX-License-Identifier: MIT
 #include "ipcdoor-cat/options.hpp"
 
-#include <ipcdoor.h>
-
 #include <CLI/CLI.hpp>
 
-#include "parse_mode.hpp"
+#include "common/command_line.hpp"
+#include "common/parse_mode.hpp"
 
 namespace ipcdoor_cat {
 
 bool parse_command_line(int argc, char** argv, options& o, int& status) {
     CLI::App app{"Carries bytes from one process to another through a pipe of ipcdoor's"};
-    app.name("ipcdoor-cat");
-    app.set_help_flag("-h,--help", "Print this help and exit");
-    app.set_version_flag("-V,--version", std::string("ipcdoor-cat ") + IPCDOOR_LIBRARY_VERSION,
-                         "Print the version and exit");
+    common::introduce(app, "ipcdoor-cat");
     app.require_subcommand(1);
     app.fallthrough();
     app.footer(
@@ -51,20 +47,11 @@ bool parse_command_line(int argc, char** argv, options& o, int& status) {
     add("in", "From the pipe to standard output");
     add("out", "From standard input into the pipe");
 
-    try {
-        app.parse(argc, argv);
+    return common::parse(app, argc, argv, status, [&] {
         o.what = app.got_subcommand("in") ? direction::in : direction::out;
         if (app.count("--timeout") != 0) o.timeout_s = timeout_s;
-        if (!mode.empty()) o.mode = ipcdoor_tools::parse_mode(mode);
-    } catch (const CLI::Success& e) {
-        status = app.exit(e);
-        return false;
-    } catch (const CLI::ParseError& e) {
-        app.exit(e);
-        status = exit_usage;
-        return false;
-    }
-    return true;
+        if (!mode.empty()) o.mode = common::parse_mode(mode);
+    });
 }
 
 }  // namespace ipcdoor_cat

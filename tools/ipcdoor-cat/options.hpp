@@ -9,10 +9,6 @@
 
 namespace ipcdoor_cat {
 
-inline constexpr int exit_ok = 0;
-inline constexpr int exit_failed = 1;
-inline constexpr int exit_usage = 2;
-
 enum class direction { in, out };
 
 struct options {
@@ -26,7 +22,7 @@ struct options {
     std::string json;
 };
 
-// False: `status` is what to exit with.
+// False: the program is over with `status`.
 bool parse_command_line(int argc, char** argv, options& o, int& status);
 
 }  // namespace ipcdoor_cat

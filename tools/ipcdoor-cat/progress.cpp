@@ -7,6 +7,8 @@
 
 #include <cstdio>
 
+#include "common/terminal.hpp"
+
 namespace ipcdoor_cat {
 
 namespace {
@@ -28,7 +30,7 @@ std::string readable_bytes(double bytes) {
 }
 
 progress::progress(bool shown)
-    : shown_(shown && ::isatty(STDERR_FILENO) != 0),
+    : shown_(shown && common::is_terminal(STDERR_FILENO)),
       begun_ns_(ipcdoor_now_ns()),
       next_ns_(begun_ns_ + first_ns) {}
 

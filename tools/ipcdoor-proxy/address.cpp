@@ -13,9 +13,8 @@
 #include <cstring>
 #include <memory>
 #include <stdexcept>
-#include <system_error>
 
-#include "ipcdoor-proxy/throw_errno.hpp"
+#include "common/throw_errno.hpp"
 
 namespace ipcdoor_proxy {
 
@@ -23,7 +22,7 @@ namespace {
 
 ipcdoor::owned_fd new_socket(int family) {
     ipcdoor::owned_fd made(::socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (!made) throw_errno("socket");
+    if (!made) common::throw_errno("socket");
     return made;
 }
 
@@ -63,19 +62,19 @@ ipcdoor::owned_fd listen_unix(const address& at) {
     const sockaddr_un where = unix_address(at);
     ipcdoor::owned_fd made = new_socket(AF_UNIX);
     if (::bind(made.get(), plain(where), sizeof where) != 0) {
-        if (errno != EADDRINUSE) throw_errno(at.text);
+        if (errno != EADDRINUSE) common::throw_errno(at.text);
         // A socket that nobody listens on any more is replaced, and nothing else is.
         struct stat there {};
         const ipcdoor::owned_fd probe = new_socket(AF_UNIX);
         if (::lstat(at.path.c_str(), &there) != 0 || !S_ISSOCK(there.st_mode) ||
             ::connect(probe.get(), plain(where), sizeof where) == 0 || errno != ECONNREFUSED) {
             errno = EADDRINUSE;
-            throw_errno(at.text);
+            common::throw_errno(at.text);
         }
         if (::unlink(at.path.c_str()) != 0 || ::bind(made.get(), plain(where), sizeof where) != 0)
-            throw_errno(at.text);
+            common::throw_errno(at.text);
     }
-    if (::listen(made.get(), SOMAXCONN) != 0) throw_errno(at.text);
+    if (::listen(made.get(), SOMAXCONN) != 0) common::throw_errno(at.text);
     return made;
 }
 
@@ -85,7 +84,7 @@ ipcdoor::owned_fd listen_tcp(const address& at) {
     set(made.get(), SOL_SOCKET, SO_REUSEADDR);
     if (::bind(made.get(), found->ai_addr, found->ai_addrlen) != 0 ||
         ::listen(made.get(), SOMAXCONN) != 0)
-        throw_errno(at.text);
+        common::throw_errno(at.text);
     return made;
 }
 
@@ -129,7 +128,7 @@ ipcdoor::owned_fd connect_to(const address& at) {
     if (at.kind == network::unix_socket) {
         const sockaddr_un where = unix_address(at);
         ipcdoor::owned_fd made = new_socket(AF_UNIX);
-        if (::connect(made.get(), plain(where), sizeof where) != 0) throw_errno(at.text);
+        if (::connect(made.get(), plain(where), sizeof where) != 0) common::throw_errno(at.text);
         return made;
     }
     const auto found = look_up(at, false);
@@ -138,7 +137,7 @@ ipcdoor::owned_fd connect_to(const address& at) {
         no_delay(made.get());
         if (::connect(made.get(), one->ai_addr, one->ai_addrlen) == 0 || errno == EINPROGRESS)
             return made;
-        if (one->ai_next == nullptr) throw_errno(at.text);
+        if (one->ai_next == nullptr) common::throw_errno(at.text);
     }
 }
 

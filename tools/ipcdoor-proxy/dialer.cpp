@@ -11,11 +11,13 @@
 #include <system_error>
 #include <utility>
 
+#include "common/throw_errno.hpp"
+
 namespace ipcdoor_proxy {
 
 dialer::dialer(const options& o, ipcdoor::door& door)
     : o_(o), door_(door), news_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
-    if (!news_) throw std::system_error(errno, std::generic_category(), "eventfd");
+    if (!news_) common::throw_errno("eventfd");
     thread_ = std::thread([this] { run(); });
 }
 

@@ -7,14 +7,13 @@
 #include <signal.h>
 #include <sys/signalfd.h>
 
-#include <cerrno>
-#include <fstream>
 #include <nlohmann/json.hpp>
-#include <stdexcept>
-#include <system_error>
 
 #include <ipcdoor/door.hpp>
 
+#include "common/exit_status.hpp"
+#include "common/throw_errno.hpp"
+#include "common/write_file.hpp"
 #include "ipcdoor-proxy/options.hpp"
 #include "ipcdoor-proxy/proxy.hpp"
 
@@ -30,7 +29,7 @@ ipcdoor::owned_fd ending_signals() {
     sigaddset(&ending, SIGTERM);
     ::pthread_sigmask(SIG_BLOCK, &ending, nullptr);
     ipcdoor::owned_fd made(::signalfd(-1, &ending, SFD_CLOEXEC | SFD_NONBLOCK));
-    if (!made) throw std::system_error(errno, std::generic_category(), "signalfd");
+    if (!made) common::throw_errno("signalfd");
     return made;
 }
 
@@ -45,10 +44,18 @@ void write_summary(const options& o, const std::string& backend, const proxy_sum
         {"failed", s.failed},
         {"broken", s.broken},
         {"bytes", s.bytes}};
-    std::ofstream file(o.json, std::ios::binary | std::ios::trunc);
-    file << report.dump(2) << '\n';
-    file.close();
-    if (!file) throw std::runtime_error("cannot write " + o.json);
+    common::write_file(o.json, report.dump(2) + "\n");
+}
+
+int run(const options& o) {
+    const ipcdoor::owned_fd ending = ending_signals();
+    ipcdoor::door door(o.uri);
+    proxy bridge(o, door, ending.get());
+    fmt::print(stderr, "ipcdoor-proxy: {} to {}, back end {}\n", o.from.text, o.to.text,
+               door.backend());
+    bridge.run();
+    write_summary(o, std::string(door.backend()), bridge.summary());
+    return common::exit_ok;
 }
 
 }  // namespace
@@ -57,19 +64,7 @@ void write_summary(const options& o, const std::string& backend, const proxy_sum
 
 int main(int argc, char** argv) {
     ipcdoor_proxy::options o;
-    int status = ipcdoor_proxy::exit_ok;
+    int status = common::exit_ok;
     if (!ipcdoor_proxy::parse_command_line(argc, argv, o, status)) return status;
-    try {
-        const ipcdoor::owned_fd ending = ipcdoor_proxy::ending_signals();
-        ipcdoor::door door(o.uri);
-        ipcdoor_proxy::proxy bridge(o, door, ending.get());
-        fmt::print(stderr, "ipcdoor-proxy: {} to {}, back end {}\n", o.from.text, o.to.text,
-                   door.backend());
-        bridge.run();
-        ipcdoor_proxy::write_summary(o, std::string(door.backend()), bridge.summary());
-        return ipcdoor_proxy::exit_ok;
-    } catch (const std::exception& e) {
-        fmt::print(stderr, "ipcdoor-proxy: {}\n", e.what());
-        return ipcdoor_proxy::exit_failed;
-    }
+    return common::run_tool("ipcdoor-proxy", [&] { return ipcdoor_proxy::run(o); });
 }

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "ipcdoor-proxy/options.hpp"
 
-#include <ipcdoor.h>
-
 #include <CLI/CLI.hpp>
 #include <stdexcept>
 
-#include "parse_mode.hpp"
+#include "common/command_line.hpp"
+#include "common/parse_mode.hpp"
 
 namespace ipcdoor_proxy {
 
@@ -24,10 +23,7 @@ address parsed(const char* which, const std::string& text) {
 
 bool parse_command_line(int argc, char** argv, options& o, int& status) {
     CLI::App app{"Bridges TCP and UNIX sockets to ipcdoor's and back"};
-    app.name("ipcdoor-proxy");
-    app.set_help_flag("-h,--help", "Print this help and exit");
-    app.set_version_flag("-V,--version", std::string("ipcdoor-proxy ") + IPCDOOR_LIBRARY_VERSION,
-                         "Print the version and exit");
+    common::introduce(app, "ipcdoor-proxy");
     app.footer(
         "  ipcdoor-proxy ipcdoor:redis tcp:localhost:6379     beside the server\n"
         "  ipcdoor-proxy tcp:localhost:6380 ipcdoor:redis     beside the clients\n\n"
@@ -56,22 +52,13 @@ bool parse_command_line(int argc, char** argv, options& o, int& status) {
     app.add_flag("-v,--verbose", o.verbose, "Say on stderr what comes and goes");
     app.add_option("--json", o.json, "Write a summary as JSON to this file at the end");
 
-    try {
-        app.parse(argc, argv);
+    return common::parse(app, argc, argv, status, [&] {
         o.from = parsed("FROM", from);
         o.to = parsed("TO", to);
         if ((o.from.kind == network::ipcdoor) == (o.to.kind == network::ipcdoor))
             throw CLI::ValidationError("FROM, TO", "one of the two is an ipcdoor:NAME");
-        if (!mode.empty()) o.mode = ipcdoor_tools::parse_mode(mode);
-    } catch (const CLI::Success& e) {
-        status = app.exit(e);
-        return false;
-    } catch (const CLI::ParseError& e) {
-        app.exit(e);
-        status = exit_usage;
-        return false;
-    }
-    return true;
+        if (!mode.empty()) o.mode = common::parse_mode(mode);
+    });
 }
 
 }  // namespace ipcdoor_proxy

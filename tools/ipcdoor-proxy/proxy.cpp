@@ -7,10 +7,9 @@
 
 #include <cerrno>
 #include <cstdio>
-#include <system_error>
 #include <utility>
 
-#include "ipcdoor-proxy/throw_errno.hpp"
+#include "common/throw_errno.hpp"
 
 namespace ipcdoor_proxy {
 
@@ -26,7 +25,7 @@ constexpr std::uint64_t first_id = 2;
 
 proxy::proxy(const options& o, ipcdoor::door& door, int end_fd)
     : o_(o), epoll_(::epoll_create1(EPOLL_CLOEXEC)), dialer_(o, door), next_id_(first_id) {
-    if (!epoll_) throw_errno("epoll_create1");
+    if (!epoll_) common::throw_errno("epoll_create1");
     if (o.from.kind == network::ipcdoor) {
         ipcdoor::stream_listen_options listening;
         listening.capacity_bytes = o.capacity_bytes;
@@ -44,7 +43,7 @@ void proxy::watch(int operation, int fd, std::uint32_t events, std::uint64_t tag
     epoll_event wanted{};
     wanted.events = events;
     wanted.data.u64 = tag;
-    if (::epoll_ctl(epoll_.get(), operation, fd, &wanted) != 0) throw_errno("epoll_ctl");
+    if (::epoll_ctl(epoll_.get(), operation, fd, &wanted) != 0) common::throw_errno("epoll_ctl");
 }
 
 // Looks for newcomers as long as there is room for one.
@@ -60,7 +59,7 @@ void proxy::run() {
     for (;;) {
         epoll_event events[64];
         const int ready = ::epoll_wait(epoll_.get(), events, 64, more_.empty() ? -1 : 0);
-        if (ready < 0 && errno != EINTR) throw_errno("epoll_wait");
+        if (ready < 0 && errno != EINTR) common::throw_errno("epoll_wait");
         for (const std::uint64_t id : std::exchange(more_, {})) {
             if (const auto found = served_.find(id); found != served_.end())
                 found->second.queued = false;
@@ -92,7 +91,7 @@ bool proxy::admit_one() {
             ::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
         if (!*came.socket) {
             if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED) return false;
-            throw_errno("accepting a connection");
+            common::throw_errno("accepting a connection");
         }
         no_delay(came.socket->get());
     }

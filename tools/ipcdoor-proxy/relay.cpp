@@ -6,9 +6,8 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <system_error>
 
-#include "ipcdoor-proxy/throw_errno.hpp"
+#include "common/throw_errno.hpp"
 
 namespace ipcdoor_proxy {
 
@@ -54,7 +53,7 @@ void relay::socket_to_stream(std::uint64_t share) {
         }
         if (error == EINTR) continue;
         errno = error;
-        if (error != EAGAIN) throw_errno("reading from the socket");
+        if (error != EAGAIN) common::throw_errno("reading from the socket");
         events_ |= EPOLLIN;
         return;
     }
@@ -68,7 +67,7 @@ void relay::stream_to_socket(std::uint64_t share) {
         if (some->empty()) {
             out_open_ = false;
             if (::shutdown(socket_.get(), SHUT_WR) != 0 && errno != ENOTCONN)
-                throw_errno("ending the socket's direction");
+                common::throw_errno("ending the socket's direction");
             return;
         }
         const ssize_t put = ::send(socket_.get(), some->data(), some->size(), MSG_NOSIGNAL);
@@ -81,7 +80,7 @@ void relay::stream_to_socket(std::uint64_t share) {
         }
         if (error == EINTR) continue;
         errno = error;
-        if (error != EAGAIN) throw_errno("writing to the socket");
+        if (error != EAGAIN) common::throw_errno("writing to the socket");
         events_ |= EPOLLOUT;
         return;
     }

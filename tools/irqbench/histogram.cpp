@@ -67,14 +67,6 @@ std::uint64_t histogram::percentile(double percent) const {
     return max_;
 }
 
-double histogram::share_up_to(std::uint64_t value) const {
-    if (count_ == 0) return 0.0;
-    const std::size_t last = std::min(index_of(value) + 1, counts_.size());
-    std::uint64_t seen = 0;
-    for (std::size_t i = 0; i < last; ++i) seen += counts_[i];
-    return static_cast<double>(seen) / static_cast<double>(count_);
-}
-
 std::vector<histogram::bucket> histogram::buckets() const {
     std::vector<bucket> filled;
     for (std::size_t i = 0; i < counts_.size(); ++i) {

@@ -38,9 +38,6 @@ public:
     // bucket's end: never less than the true sample, at most relative_error above it. 0 if empty.
     std::uint64_t percentile(double percent) const;
 
-    // The share of samples at or below `value`'s bucket, 0 to 1.
-    double share_up_to(std::uint64_t value) const;
-
     // The buckets that hold samples, in ascending order.
     std::vector<bucket> buckets() const;
 

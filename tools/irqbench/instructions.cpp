@@ -2,15 +2,16 @@
 #include "irqbench/instructions.hpp"
 
 #include <fmt/format.h>
+#include <ipcdoor.h>
 
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
 
 #include "irqbench/clock.hpp"
 #include "irqbench/pair.hpp"
 #include "irqbench/report_text.hpp"
 #include "irqbench/sources.hpp"
+#include "report/json.hpp"
 #include "report/units.hpp"
 
 namespace irqbench {
@@ -167,7 +168,6 @@ std::string text_instructions(const instruction_report& r, bool colour) {
 }
 
 std::string json_instructions(const instruction_report& r) {
-    using json = nlohmann::ordered_json;
     json figures = json::object();
     for (const instruction_figure& f : r.figures)
         figures[f.path][key_of(f.how)] = {
@@ -176,16 +176,17 @@ std::string json_instructions(const instruction_report& r) {
             {"slept", {f.slept[0], f.slept[1]}}, {"preempted", {f.preempted[0], f.preempted[1]}}};
     json absent = json::object();
     for (const absence& a : r.absent) absent[a.method] = a.reason;
-    const json j{{"output_version", report_output_version},
-                 {"tool", {{"name", "irqbench instructions"}, {"version", tool_version}}},
-                 {"unit", "instructions per round trip"},
-                 {"kernel", r.on.kernel},
-                 {"environment", to_string(r.on.where)},
-                 {"counted_loop_ratio", r.counted_loop_ratio},
-                 {"round_trips", r.round_trips},
-                 {"paths", figures},
-                 {"absent", absent}};
-    return j.dump(1) + "\n";
+    const json j{
+        {"output_version", report_output_version},
+        {"tool", {{"name", "irqbench instructions"}, {"version", IPCDOOR_LIBRARY_VERSION}}},
+        {"unit", "instructions per round trip"},
+        {"kernel", r.on.kernel},
+        {"environment", to_string(r.on.where)},
+        {"counted_loop_ratio", r.counted_loop_ratio},
+        {"round_trips", r.round_trips},
+        {"paths", figures},
+        {"absent", absent}};
+    return j.dump() + "\n";
 }
 
 }  // namespace irqbench

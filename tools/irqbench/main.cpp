@@ -10,6 +10,8 @@
 #include <fstream>
 #include <sstream>
 
+#include "common/terminal.hpp"
+#include "common/write_file.hpp"
 #include "irqbench/compare/reports.hpp"
 #include "irqbench/cyclictest.hpp"
 #include "irqbench/instructions.hpp"
@@ -20,9 +22,7 @@
 #include "irqbench/run.hpp"
 #include "irqbench/sources.hpp"
 #include "irqbench/validate.hpp"
-#include "report/terminal.hpp"
 #include "report/units.hpp"
-#include "report/write_file.hpp"
 
 namespace irqbench {
 
@@ -69,13 +69,17 @@ int do_run(const options& o) {
 int do_info(const options& o) {
     const machine m = describe_machine();
     const timestamp_cost cost = measure_timestamp_cost();
+    const auto say = [&](const module_info* module) {
+        print(o, text_machine(m, module, cost, colour_wanted(STDOUT_FILENO)));
+        std::fflush(stdout);
+        write_file(o.json, json_machine(m, module, cost));
+    };
     try {
         const module_info module = describe_door(o.door);
-        fmt::print("{}", text_machine(m, &module, cost, colour_wanted(STDOUT_FILENO)));
+        say(&module);
         return exit_ok;
     } catch (const door_absent&) {
-        fmt::print("{}", text_machine(m, nullptr, cost, colour_wanted(STDOUT_FILENO)));
-        std::fflush(stdout);
+        say(nullptr);
         throw;
     }
 }
@@ -83,13 +87,14 @@ int do_info(const options& o) {
 int do_instructions(const options& o) {
     const instruction_report r = measure_instructions(o);
     print(o, text_instructions(r, colour_wanted(STDOUT_FILENO)));
-    if (!o.json.empty()) write_file(o.json, json_instructions(r));
+    write_file(o.json, json_instructions(r));
     return exit_ok;
 }
 
 int do_validate(const options& o) {
     const validation v = validate_timer(o);
     print(o, text_validation(v));
+    write_file(o.json, json_validation(v));
     return v.agrees() ? exit_ok : exit_failed;
 }
 
@@ -128,7 +133,7 @@ int do_report(const options& o) {
     return exit_ok;
 }
 
-int dispatch(const options& o) {
+int dispatch(const options& o) try {
     switch (o.what) {
         case command::run: return do_run(o);
         case command::info: return do_info(o);
@@ -138,6 +143,9 @@ int dispatch(const options& o) {
         case command::compare: return do_compare(o.comparison);
     }
     return exit_usage;
+} catch (const door_absent& e) {
+    fmt::print(stderr, "irqbench: {}\n", e.what());
+    return exit_no_module;
 }
 
 }  // namespace
@@ -148,13 +156,5 @@ int main(int argc, char** argv) {
     irqbench::options o;
     int status = irqbench::exit_ok;
     if (!irqbench::parse_command_line(argc, argv, o, status)) return status;
-    try {
-        return irqbench::dispatch(o);
-    } catch (const irqbench::door_absent& e) {
-        fmt::print(stderr, "irqbench: {}\n", e.what());
-        return irqbench::exit_no_module;
-    } catch (const std::exception& e) {
-        fmt::print(stderr, "irqbench: {}\n", e.what());
-        return irqbench::exit_failed;
-    }
+    return common::run_tool("irqbench", [&] { return irqbench::dispatch(o); });
 }

@@ -20,7 +20,6 @@ namespace irqbench {
 
 using namespace report;
 
-inline constexpr const char* tool_version = "0.1.0";
 inline constexpr int report_output_version = 1;
 
 // Where the two processes run and what else runs there.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "common/command_line.hpp"
 #include "irqbench/compare/options.hpp"
 #include "irqbench/method.hpp"
 #include "irqbench/sources.hpp"
@@ -16,10 +17,31 @@ namespace {
 const std::vector<std::string> default_scenarios{"apart-idle", "same-idle", "apart-loaded",
                                                  "same-loaded"};
 
-std::string join_arguments(int argc, char** argv) {
-    std::string line = "irqbench";
-    for (int i = 1; i < argc; ++i) line += std::string(" ") + argv[i];
-    return line;
+// What means something to a command that does not measure as run does.
+std::vector<std::string> options_of(command what) {
+    switch (what) {
+        case command::info: return {"--door", "--json", "--quiet"};
+        case command::instructions:
+            return {"--door", "--source", "--methods", "--priority", "--json", "--quiet"};
+        case command::validate:
+            return {"--validate", "--door",   "--loops", "--priority",
+                    "--affinity", "--warmup", "--json",  "--quiet"};
+        case command::report: return {"--json", "--html", "--svg", "--quiet"};
+        case command::run:
+        case command::compare: break;
+    }
+    return {};
+}
+
+// Of no effect is refused, lest somebody waits for a file that nobody writes.
+void refuse_others(const CLI::App& app, command what, const std::string& name) {
+    const std::vector<std::string> taken = options_of(what);
+    for (const CLI::Option* option : app.get_options())
+        if (option->count() != 0 &&
+            std::find(taken.begin(), taken.end(), option->get_name()) == taken.end())
+            throw CLI::ValidationError(
+                option->get_name(),
+                "means nothing to '" + name + "', which takes " + CLI::detail::join(taken, ", "));
 }
 
 }  // namespace
@@ -68,10 +90,8 @@ double parse_duration(const std::string& text) {
 
 bool parse_command_line(int argc, char** argv, options& o, int& status) {
     CLI::App app{"Latency of ipcdoor's interrupt sources by stage, beside what the system offers"};
-    app.name("irqbench");
-    app.set_help_flag("--help", "Print this help and exit");
-    app.set_version_flag("-V,--version", std::string("irqbench ") + tool_version,
-                         "Print the version and exit");
+    // -h is cyclictest's: the histogram.
+    common::introduce(app, "irqbench", "--help");
     app.require_subcommand(0, 1);
     app.footer(
         "Exit status: 0 done, 1 failed, 2 usage, 3 module not loaded, 4 --max-latency "
@@ -170,14 +190,13 @@ bool parse_command_line(int argc, char** argv, options& o, int& status) {
     report->add_flag("--summary", o.report_summary, "Of a comparison: print only the ratios");
     compare::command_line comparison(app);
 
-    try {
-        app.parse(argc, argv);
-        o.command_line = join_arguments(argc, argv);
+    return common::parse(app, argc, argv, status, [&] {
+        o.command_line = common::joined("irqbench", argc, argv);
         if (comparison.chosen()) {
             o.what = command::compare;
             o.comparison = comparison.resolve();
             o.comparison.command_line = o.command_line;
-            return true;
+            return;
         }
         if (validate && !app.get_subcommands().empty())
             throw CLI::ValidationError("--validate", "stands alone, without a subcommand");
@@ -189,6 +208,9 @@ bool parse_command_line(int argc, char** argv, options& o, int& status) {
             o.what = command::instructions;
         else if (app.got_subcommand("report"))
             o.what = command::report;
+        if (o.what != command::run)
+            refuse_others(app, o.what,
+                          validate ? "--validate" : app.get_subcommands().front()->get_name());
 
         o.sources_named = app.count("--source") != 0;
         o.methods_named = app.count("--methods") != 0;
@@ -213,17 +235,7 @@ bool parse_command_line(int argc, char** argv, options& o, int& status) {
         if (!o.side_loops_named) o.side_loops = std::max<std::uint64_t>(1, o.loops / 20);
         if (!o.histfile.empty() && o.histogram_us == 0)
             throw CLI::ValidationError("--histfile", "needs --histogram N");
-        if (o.what == command::report && (o.histogram_us != 0 || o.max_latency_ns != 0))
-            throw CLI::ValidationError("report", "takes --html, --svg and --json only");
-    } catch (const CLI::Success& e) {
-        status = app.exit(e);
-        return false;
-    } catch (const CLI::ParseError& e) {
-        app.exit(e);
-        status = exit_usage;
-        return false;
-    }
-    return true;
+    });
 }
 
 }  // namespace irqbench

@@ -7,18 +7,17 @@
 #include <string>
 #include <vector>
 
+#include "common/exit_status.hpp"
 #include "irqbench/compare/run.hpp"
 #include "irqbench/model.hpp"
 
 namespace irqbench {
 
-enum exit_status : int {
-    exit_ok = 0,
-    exit_failed = 1,
-    exit_usage = 2,
-    exit_no_module = 3,
-    exit_over_limit = 4,
-};
+using namespace common;
+
+// Beside those of all tools.
+inline constexpr int exit_no_module = 3;
+inline constexpr int exit_over_limit = 4;
 
 enum class command { run, info, instructions, validate, report, compare };
 

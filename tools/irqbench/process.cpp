@@ -9,17 +9,14 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
-#include <system_error>
+
+#include "common/throw_errno.hpp"
 
 namespace irqbench {
 
 namespace {
 
 constexpr std::uint64_t forever_ns = std::uint64_t{3600} * 24 * 365 * 1'000'000'000U;
-
-[[noreturn]] void raise_errno(const char* what) {
-    throw std::system_error(errno, std::generic_category(), what);
-}
 
 }  // namespace
 
@@ -28,7 +25,7 @@ child::child(const std::function<int()>& body) {
     std::fflush(nullptr);
     const pid_t parent = getpid();
     pid_ = fork();
-    if (pid_ < 0) raise_errno("fork");
+    if (pid_ < 0) common::throw_errno("fork");
     if (pid_ != 0) return;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) _exit(1);
@@ -72,7 +69,7 @@ void pin_to(int cpu) {
     CPU_ZERO(&set);
     CPU_SET(cpu, &set);
     if (sched_setaffinity(0, sizeof(set), &set) < 0)
-        raise_errno(("pinning to CPU " + std::to_string(cpu)).c_str());
+        common::throw_errno("pinning to CPU " + std::to_string(cpu));
 }
 
 void set_fifo(int priority) {
@@ -80,11 +77,11 @@ void set_fifo(int priority) {
     sched_param p{};
     p.sched_priority = priority;
     if (sched_setscheduler(0, SCHED_FIFO, &p) < 0)
-        raise_errno("SCHED_FIFO (needs root or CAP_SYS_NICE)");
+        common::throw_errno("SCHED_FIFO (needs root or CAP_SYS_NICE)");
 }
 
 void set_timer_slack_ns(unsigned long ns) {
-    if (prctl(PR_SET_TIMERSLACK, ns) < 0) raise_errno("timer slack");
+    if (prctl(PR_SET_TIMERSLACK, ns) < 0) common::throw_errno("timer slack");
 }
 
 cpu_load::cpu_load(const std::vector<int>& cpus, int per_cpu) {

@@ -2,6 +2,7 @@
 #include "irqbench/report_html.hpp"
 
 #include <fmt/format.h>
+#include <ipcdoor.h>
 
 #include <algorithm>
 #include <stdexcept>
@@ -16,11 +17,7 @@ namespace {
 
 std::string us(std::uint64_t ns) { return microseconds(static_cast<double>(ns)); }
 
-double percent_of(std::uint64_t part, std::uint64_t whole) {
-    return whole == 0 ? 0.0 : 100.0 * static_cast<double>(part) / static_cast<double>(whole);
-}
-
-class page {
+class page : html_page {
 public:
     explicit page(const run_report& r) : r_(r) {}
 
@@ -36,20 +33,11 @@ public:
         out_ += html_end(
             fmt::format("Made by irqbench {}; percentiles are at most {:.2g} % above the true "
                         "sample. The same figures are in its <code>--json</code>.",
-                        tool_version, histogram::relative_error * 100));
+                        IPCDOOR_LIBRARY_VERSION, histogram::relative_error * 100));
         return std::move(out_);
     }
 
 private:
-    template <typename... Args>
-    void add(fmt::format_string<Args...> format, Args&&... args) {
-        out_ += fmt::format(format, std::forward<Args>(args)...);
-    }
-
-    void plot(const canvas& c, const char* wrapper = "card scroll") {
-        add("<div class=\"{}\">{}</div>\n", wrapper, c.inline_svg(fmt::format("p{}", ++plots_)));
-    }
-
     const cell* source_cell(const std::string& source, const scenario& where) const {
         return r_.find(source, method_kind::source, measure::one_way, where);
     }
@@ -67,7 +55,7 @@ private:
     void head() {
         out_ += html_start("irqbench: " + r_.on.kernel, method_style());
         add("<h1>Interrupt latency</h1>\n<p class=\"sub\">irqbench {} on Linux {}, {}{}</p>\n",
-            tool_version, escape(r_.on.kernel), escape(r_.started),
+            IPCDOOR_LIBRARY_VERSION, escape(r_.on.kernel), escape(r_.started),
             r_.module ? ", module ipcdoor " + escape(r_.module->version) : "");
         if (r_.on.where == environment::emulated)
             add("<p class=\"warn\" role=\"note\"><b>Emulated processor ({}).</b> These latencies "
@@ -91,10 +79,6 @@ private:
                 percent_of(c->by_stage->in_interrupt, s.count));
         }
         add("</div>\n");
-    }
-
-    void fact(std::string_view name, const std::string& value) {
-        add("<tr><th scope=\"row\">{}</th><td>{}</td></tr>\n", name, escape(value));
     }
 
     void machine_table() {
@@ -293,8 +277,6 @@ private:
     }
 
     const run_report& r_;
-    std::string out_;
-    int plots_ = 0;
 };
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include "irqbench/report_json.hpp"
 
 #include <fmt/format.h>
+#include <ipcdoor.h>
 
 #include "report/json.hpp"
 
@@ -37,9 +38,7 @@ json to_json(const stages& by, std::uint64_t count) {
         splits.push_back({{"percentile", s.percent}, {"samples", s.samples}, {"mean", means}});
     }
     return {{"in_interrupt", by.in_interrupt},
-            {"in_interrupt_percent", count == 0 ? 0.0
-                                                : 100.0 * static_cast<double>(by.in_interrupt) /
-                                                      static_cast<double>(count)},
+            {"in_interrupt_percent", percent_of(by.in_interrupt, count)},
             {"handler_cpus", cpus},
             {"stages", j},
             {"stage_split", splits}};
@@ -97,10 +96,6 @@ cell cell_from(const std::string& method, method_kind kind, const json& j) {
     return c;
 }
 
-}  // namespace
-
-namespace {
-
 json to_json(const parameters& p) {
     return {{"command_line", p.command_line},
             {"interval_us", p.interval_us},
@@ -129,6 +124,17 @@ parameters parameters_from(const json& j) {
     return p;
 }
 
+json to_json(const module_info& m) {
+    return {{"version", m.version},
+            {"abi_version", m.abi_version},
+            {"default_source", m.default_source},
+            {"sources", m.sources}};
+}
+
+json to_json(const timestamp_cost& cost) {
+    return {{"cost_ns", cost.ns}, {"step_ns", cost.step_ns}};
+}
+
 json cells_of(const run_report& r, method_kind kind, const std::string& method) {
     json cells = json::array();
     for (const cell& c : r.cells)
@@ -140,19 +146,15 @@ json cells_of(const run_report& r, method_kind kind, const std::string& method) 
 
 std::string json_report(const run_report& r) {
     json j{{"output_version", report_output_version},
-           {"tool", {{"name", "irqbench"}, {"version", tool_version}}},
+           {"tool", {{"name", "irqbench"}, {"version", IPCDOOR_LIBRARY_VERSION}}},
            {"unit", "ns"},
            {"histogram_relative_error", histogram::relative_error},
            {"started", r.started},
            {"duration_s", r.duration_s},
            {"machine", to_json(r.on)},
-           {"timestamp", {{"cost_ns", r.clock_cost.ns}, {"step_ns", r.clock_cost.step_ns}}},
+           {"timestamp", to_json(r.clock_cost)},
            {"parameters", to_json(r.with)}};
-    if (r.module)
-        j["module"] = {{"version", r.module->version},
-                       {"abi_version", r.module->abi_version},
-                       {"default_source", r.module->default_source},
-                       {"sources", r.module->sources}};
+    if (r.module) j["module"] = to_json(*r.module);
     json sources = json::object();
     for (const std::string& name : r.methods(method_kind::source)) {
         json cells = cells_of(r, method_kind::source, name);
@@ -172,6 +174,15 @@ std::string json_report(const run_report& r) {
     for (const absence& a : r.absent) absent[a.method] = a.reason;
     j["absent"] = std::move(absent);
     j["notes"] = r.notes;
+    return j.dump() + "\n";
+}
+
+std::string json_machine(const machine& m, const module_info* module, const timestamp_cost& cost) {
+    json j{{"output_version", report_output_version},
+           {"tool", {{"name", "irqbench info"}, {"version", IPCDOOR_LIBRARY_VERSION}}},
+           {"machine", to_json(m)},
+           {"timestamp", to_json(cost)}};
+    if (module != nullptr) j["module"] = to_json(*module);
     return j.dump() + "\n";
 }
 

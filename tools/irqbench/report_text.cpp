@@ -2,6 +2,7 @@
 #include "irqbench/report_text.hpp"
 
 #include <fmt/format.h>
+#include <ipcdoor.h>
 
 #include <algorithm>
 
@@ -13,10 +14,6 @@ namespace irqbench {
 namespace {
 
 std::string us(double ns) { return microseconds(ns); }
-
-double percent_of(std::uint64_t part, std::uint64_t whole) {
-    return whole == 0 ? 0.0 : 100.0 * static_cast<double>(part) / static_cast<double>(whole);
-}
 
 std::string figures(const histogram& h) {
     const summary s = summarise(h);
@@ -137,7 +134,7 @@ void write_costs(text_writer& w, const run_report& r) {
 std::string text_machine(const machine& m, const module_info* module,
                          const timestamp_cost& clock_cost, bool colour) {
     text_writer w(colour);
-    std::string title = fmt::format("irqbench {}", tool_version);
+    std::string title = fmt::format("irqbench {}", IPCDOOR_LIBRARY_VERSION);
     if (module != nullptr)
         title += fmt::format(", module ipcdoor {} (ABI {}, sources:", module->version,
                              module->abi_version);

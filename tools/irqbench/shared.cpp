@@ -6,10 +6,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <ctime>
-#include <system_error>
 
+#include "common/throw_errno.hpp"
 #include "irqbench/clock.hpp"
 
 namespace irqbench {
@@ -44,8 +43,7 @@ void wake_all(const std::atomic<std::uint32_t>& word) {
 void* map_shared(std::size_t bytes) {
     void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                         MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-    if (memory == MAP_FAILED)
-        throw std::system_error(errno, std::generic_category(), "mmap of shared memory");
+    if (memory == MAP_FAILED) common::throw_errno("mmap of shared memory");
     return memory;
 }
 

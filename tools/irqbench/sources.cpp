@@ -51,10 +51,14 @@ std::string source_remedy(const std::string& source) {
     return "unknown source";
 }
 
+bool means_absent(int error_number) {
+    return error_number == ENODEV || error_number == ENOENT || error_number == ENXIO;
+}
+
 module_info describe_door(const std::string& uri) {
     ipcdoor_door* opened = nullptr;
     if (const int r = ipcdoor_door_open(uri.c_str(), &opened); r < 0) {
-        if (r == -ENODEV || r == -ENOENT || r == -ENXIO)
+        if (means_absent(-r))
             throw door_absent("no door at " + uri +
                               ": load the module as root (insmod ipcdoor.ko), or compare what "
                               "works without it (irqbench --methods all)");

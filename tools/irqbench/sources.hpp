@@ -26,6 +26,9 @@ struct door_absent : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
+// Of a door that could not be opened: there is none.
+bool means_absent(int error_number);
+
 // Throws door_absent, or std::runtime_error where the door is there but refuses.
 module_info describe_door(const std::string& uri);
 

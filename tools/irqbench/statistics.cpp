@@ -22,6 +22,10 @@ summary summarise(const histogram& samples) {
             samples.percentile(99.9), samples.max()};
 }
 
+double percent_of(std::uint64_t part, std::uint64_t whole) {
+    return whole == 0 ? 0.0 : 100.0 * static_cast<double>(part) / static_cast<double>(whole);
+}
+
 stage_split split_at(std::vector<stage_sample>& samples, double percent, double band) {
     stage_split split;
     split.percent = percent;

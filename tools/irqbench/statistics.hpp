@@ -29,6 +29,9 @@ struct summary {
 
 summary summarise(const histogram& samples);
 
+// 0 of nothing.
+double percent_of(std::uint64_t part, std::uint64_t whole);
+
 // The stages of one way, from just before the ringer's call to just after the receiver's returned:
 // into the kernel, until the handler runs, until the receiver is runnable, until it runs.
 inline constexpr std::size_t stage_count = 4;

@@ -2,11 +2,13 @@
 #include "irqbench/validate.hpp"
 
 #include <fmt/format.h>
+#include <ipcdoor.h>
 
 #include <algorithm>
 
 #include "irqbench/cyclictest.hpp"
 #include "irqbench/run.hpp"
+#include "report/json.hpp"
 #include "report/units.hpp"
 
 namespace irqbench {
@@ -80,6 +82,23 @@ std::string text_validation(const validation& v) {
         grouped(v.handler_to_user_ns.count), "cyclictest: expiry to user", us(v.cyclictest_p50_ns),
         us(v.cyclictest_p90_ns), grouped(v.cyclictest_count), v.ratio(),
         v.agrees() ? "within" : "NOT within");
+}
+
+std::string json_validation(const validation& v) {
+    const json j{{"output_version", report_output_version},
+                 {"tool", {{"name", "irqbench validate"}, {"version", IPCDOOR_LIBRARY_VERSION}}},
+                 {"unit", "ns"},
+                 {"handler_to_user",
+                  {{"count", v.handler_to_user_ns.count},
+                   {"p50", v.handler_to_user_ns.p50},
+                   {"p90", v.handler_to_user_ns.p90}}},
+                 {"cyclictest",
+                  {{"count", v.cyclictest_count},
+                   {"p50", v.cyclictest_p50_ns},
+                   {"p90", v.cyclictest_p90_ns}}},
+                 {"ratio", v.ratio()},
+                 {"agrees", v.agrees()}};
+    return j.dump() + "\n";
 }
 
 }  // namespace irqbench

@@ -28,5 +28,6 @@ struct validation {
 validation validate_timer(const options& o);
 
 std::string text_validation(const validation& v);
+std::string json_validation(const validation& v);
 
 }  // namespace irqbench

@@ -10,13 +10,13 @@
 #include <cstdio>
 #include <string>
 
-#include "report/terminal.hpp"
+#include "common/terminal.hpp"
 
 namespace report {
 
 class progress_line {
 public:
-    explicit progress_line(bool wanted) : on_(wanted && is_terminal(STDERR_FILENO)) {}
+    explicit progress_line(bool wanted) : on_(wanted && common::is_terminal(STDERR_FILENO)) {}
     ~progress_line() {
         if (shown_) fmt::print(stderr, "\r\033[K");
     }

@@ -41,9 +41,6 @@ public:
     // As a file with `style` in it.
     std::string file(const std::string& style) const;
 
-    double width() const { return width_; }
-    double height() const { return height_; }
-
 private:
     std::string element(const std::string& id, const std::string& style, bool standalone) const;
 
@@ -62,8 +59,6 @@ class log_scale {
 public:
     log_scale(double low, double high, double from, double to);
     double operator()(double value) const;  // clamped to the range
-    double low() const { return low_; }
-    double high() const { return high_; }
     // 1-2-5 where the range is short, decades where it is long; all within the range.
     std::vector<double> ticks() const;
 

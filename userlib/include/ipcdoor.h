@@ -16,11 +16,17 @@
  * - Only the process that made a handle may use it: a fork()ed child may do
  *   nothing with it but close it; anything else fails with -EPERM.
  *
+ * It is for 64-bit programs; docs/uapi.md says what others get of the module.
+ *
  * The layout of shared memory and the meaning of slots, vectors, names, rights
  * and sources are those of <linux/ipcdoor.h>, whatever back end carries them.
  */
 #ifndef IPCDOOR_H
 #define IPCDOOR_H
+
+#if __SIZEOF_POINTER__ < 8
+#error "libipcdoor is for 64-bit programs: build without -m32 and -mx32, or speak to the module yourself (linux/ipcdoor.h)"
+#endif
 
 #include <stddef.h>
 #include <stdint.h>

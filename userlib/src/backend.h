@@ -15,7 +15,7 @@
 
 #include <memory>
 
-#include "owner.h"
+#include <ipcdoor/detail/fork_mark.hpp>
 
 struct ipcdoor_endpoint {
     virtual ~ipcdoor_endpoint() = default;
@@ -36,7 +36,7 @@ struct ipcdoor_endpoint {
     virtual uint32_t seal(uint32_t add) = 0;
     virtual void grow(uint64_t data_bytes) = 0;
 
-    const ipcdoor::backend::owner_mark owner;
+    const ipcdoor::detail::fork_mark owner;
 };
 
 struct ipcdoor_listener {
@@ -45,7 +45,7 @@ struct ipcdoor_listener {
     virtual int poll_fd() const noexcept = 0;
     virtual std::unique_ptr<ipcdoor_endpoint> accept(uint64_t deadline_ns) = 0;
 
-    const ipcdoor::backend::owner_mark owner;
+    const ipcdoor::detail::fork_mark owner;
 };
 
 struct ipcdoor_door {
@@ -59,7 +59,7 @@ struct ipcdoor_door {
     virtual std::unique_ptr<ipcdoor_listener> listen(const ipcdoor_listen_options& options) = 0;
     virtual std::unique_ptr<ipcdoor_endpoint> connect(const char* name, uint64_t deadline_ns) = 0;
 
-    const ipcdoor::backend::owner_mark owner;
+    const ipcdoor::detail::fork_mark owner;
 };
 
 namespace ipcdoor::backend {

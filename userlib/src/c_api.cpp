@@ -12,13 +12,12 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <new>
-#include <string>
-#include <system_error>
+#include <memory>
 
 #include "backend.h"
 #include "border.h"
 #include "failure.h"
+#include "sys.h"
 
 using namespace ipcdoor::backend;
 
@@ -236,8 +235,9 @@ int ipcdoor_listen(ipcdoor_door* door, const struct ipcdoor_listen_options* give
         check_mode(options.mode);
         check_source(options.source);
         check_flag(options.stamps, "stamps");
-        if (options.backlog > 4096)
-            throw failure(EINVAL, "backlog %u: 4096 is the limit", options.backlog);
+        if (options.backlog > IPCDOOR_MAX_BACKLOG)
+            throw failure(EINVAL, "backlog %u: %d is the limit", options.backlog,
+                          IPCDOOR_MAX_BACKLOG);
         options.slot_bytes = whole_pages(options.slot_bytes, "slot_bytes");
         options.data_bytes = whole_pages(options.data_bytes, "data_bytes");
         if (options.slot_bytes == 0) options.slot_bytes = sys::page_bytes();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
  * How the library fails inside: slow calls throw `failure`, hot calls (ring,
- * wait) return fail(), and the C border in c_api.cpp turns both into a negative
+ * wait) return fail(), and the C border (border.h) turns both into a negative
  * errno and the text behind ipcdoor_error(), the library's only global state.
  */
 #ifndef IPCDOOR_SRC_FAILURE_H

@@ -3,7 +3,6 @@
 
 #include <atomic>
 #include <cerrno>
-#include <cinttypes>
 #include <cstddef>
 #include <cstring>
 

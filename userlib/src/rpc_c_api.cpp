@@ -23,11 +23,11 @@
 #include <system_error>
 #include <utility>
 
+#include <ipcdoor/detail/fork_mark.hpp>
 #include <ipcdoor/rpc.hpp>
 
 #include "border.h"
 #include "failure.h"
-#include "owner.h"
 
 using namespace ipcdoor::backend;
 namespace rpc = ipcdoor::rpc;
@@ -36,22 +36,23 @@ struct ipcdoor_rpc_server {
     ipcdoor_rpc_server(ipcdoor::door& at, const char* name, const ipcdoor::mailbox_options& options)
         : served(at, name, options) {}
 
-    owner_mark owner;
+    const ipcdoor::detail::fork_mark owner;
     rpc::server served;
 };
 
 struct ipcdoor_rpc_client {
-    ipcdoor_rpc_client(ipcdoor::channel end, const rpc::client_options& options)
-        : calls(std::move(end), options) {}
+    ipcdoor_rpc_client(ipcdoor::door& at, const char* name, ipcdoor::deadline until,
+                       const rpc::client_options& options)
+        : calls(at, name, until, options) {}
 
-    owner_mark owner;
+    const ipcdoor::detail::fork_mark owner;
     rpc::client calls;
 };
 
 struct ipcdoor_rpc_pending {
     explicit ipcdoor_rpc_pending(rpc::pending_raw started) : reply(std::move(started)) {}
 
-    owner_mark owner;
+    const ipcdoor::detail::fork_mark owner;
     rpc::pending_raw reply;
 };
 
@@ -457,22 +458,21 @@ void ipcdoor_rpc_call_peer(const ipcdoor_rpc_call* call, struct ipcdoor_peer_inf
 int ipcdoor_rpc_connect(ipcdoor_door* door, const ipcdoor_rpc_client_options* given,
                         uint64_t deadline_ns, ipcdoor_rpc_client** client) {
     return guarded([&] {
+        check_not_null(door, "door");
         check_not_null(client, "client");
         const ipcdoor_rpc_client_options wanted = read_options(given);
+        check_not_null(wanted.name, "name");
         if (wanted.pad != 0) throw failure(EINVAL, "options->pad must be 0");
         rpc::client_options options;
         options.priority = wanted.priority;
         if (wanted.max_message_bytes != 0)
             options.channel.max_message_bytes = wanted.max_message_bytes;
-        ipcdoor_endpoint* connected = nullptr;
-        int rc = 0;
-        do {
-            rc = ipcdoor_connect(door, wanted.name, deadline_ns, &connected);
-        } while (rc == -EINTR);
-        if (rc < 0) return rc;  // its text is there
-        ipcdoor::channel end(ipcdoor::endpoint(connected), options.channel);
-        static_cast<void>(end.max_record_bytes(wanted.priority));  // is it one?
-        *client = std::make_unique<ipcdoor_rpc_client>(std::move(end), options).release();
+        borrowed_door at(door);
+        auto made = std::make_unique<ipcdoor_rpc_client>(
+            at.get(), wanted.name, ipcdoor::deadline::at_ns(deadline_ns), options);
+        // Whether it is a priority is found out at once.
+        static_cast<void>(made->calls.end().max_record_bytes(wanted.priority));
+        *client = made.release();
         return 0;
     });
 }

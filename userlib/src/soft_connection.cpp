@@ -4,7 +4,6 @@
 #include <fcntl.h>
 
 #include <cerrno>
-#include <cinttypes>
 #include <cstring>
 #include <vector>
 
@@ -161,7 +160,9 @@ std::unique_ptr<ipcdoor_endpoint> listener::accept_ready() {
         if (auto accepted = welcome(taken.front())) return accepted;
         if (taken.front()) silent_.splice(waiting, taken);
     }
-    for (;;) {
+    // Whoever waits now is within a queue's length: those who come and go without end would
+    // keep this thread, and the mutex, for good.
+    for (int i = 0; i < IPCDOOR_MAX_BACKLOG; ++i) {
         owned_fd socket(sys::socket_accept(socket_.get()));
         if (socket.get() == -EAGAIN) return nullptr;
         if (socket.get() == -EINTR || socket.get() == -ECONNABORTED) continue;
@@ -174,6 +175,7 @@ std::unique_ptr<ipcdoor_endpoint> listener::accept_ready() {
         if (rc < 0) throw failure(-rc, "epoll_ctl: %s", std::strerror(-rc));
         silent_.push_back(std::move(socket));
     }
+    return nullptr;
 }
 
 // The endpoint of a client that introduced itself; null with `socket` kept

@@ -311,7 +311,8 @@ bool member::admit_newcomers() noexcept {
             any = admit(*waiting) || any;
             waiting = *waiting ? std::next(waiting) : silent_.erase(waiting);
         }
-        for (;;) {
+        // Bounded, as a listener's: the endpoint's mutex is held.
+        for (int i = 0; i < backlog; ++i) {
             owned_fd socket(sys::socket_accept(membership_.listening.get()));
             if (socket.get() == -EINTR || socket.get() == -ECONNABORTED) continue;
             if (!socket) break;

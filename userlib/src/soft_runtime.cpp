@@ -15,14 +15,21 @@ namespace {
 
 constexpr const char* default_path = "/dev/shm/ipcdoor";
 constexpr std::uint64_t lock_timeout_ns = 5'000'000'000;
+constexpr unsigned most_drafts = 100;
 
 // A directory of this mode in spite of the umask; it appears complete.
 int make_dir_with_mode(int dir, const char* path, mode_t mode) {
     struct stat about {};
     if (sys::status_at(dir, path, about) == 0) return 0;
-    const std::string draft =
+    // A process of this number may be making one in another PID namespace, or have died over it.
+    const std::string own =
         path + ("." + std::to_string(sys::process_id())) + "." + std::to_string(sys::thread_id());
-    int rc = sys::make_dir_at(dir, draft.c_str(), 0700);
+    std::string draft;
+    int rc = -EEXIST;
+    for (unsigned attempt = 0; rc == -EEXIST && attempt < most_drafts; ++attempt) {
+        draft = own + "." + std::to_string(attempt);
+        rc = sys::make_dir_at(dir, draft.c_str(), 0700);
+    }
     if (rc < 0) return rc;
     const owned_fd fd(sys::open_at(dir, draft.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
     rc = fd ? sys::change_mode(fd.get(), mode) : fd.get();

@@ -7,7 +7,6 @@
 #include <cerrno>
 #include <cinttypes>
 #include <cstring>
-#include <new>
 
 #include "failure.h"
 

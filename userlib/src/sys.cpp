@@ -13,11 +13,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+
+#include <ipcdoor/detail/wait_until.hpp>
 
 #include "failure.h"
 
@@ -31,17 +32,11 @@ namespace {
 
 int result(long value) noexcept { return value < 0 ? -errno : static_cast<int>(value); }
 
-timespec to_timespec(std::uint64_t ns) noexcept {
-    // Beyond what any clock reaches: keeps time_t from overflowing.
-    ns = std::min<std::uint64_t>(ns, std::uint64_t{1} << 62);
-    return {static_cast<time_t>(ns / 1'000'000'000), static_cast<long>(ns % 1'000'000'000)};
-}
-
 // What is left until a deadline as a timeout; null means without end.
 const timespec* remaining(std::uint64_t deadline_ns, timespec& storage) noexcept {
-    if (deadline_ns == ~std::uint64_t{0}) return nullptr;
+    if (deadline_ns == IPCDOOR_NO_DEADLINE) return nullptr;
     const std::uint64_t now = now_ns();
-    storage = to_timespec(deadline_ns > now ? deadline_ns - now : 0);
+    storage = detail::to_timespec(deadline_ns > now ? deadline_ns - now : 0);
     return &storage;
 }
 
@@ -69,15 +64,15 @@ mapping::mapping(int fd, std::uint64_t offset, std::size_t bytes, access how) {
     }
     address_ = address;
     bytes_ = bytes;
+    keep_from_children();
 }
 
-mapping mapping::anonymous(std::size_t bytes) {
-    void* address = map(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (address == MAP_FAILED) throw failure(errno, "no memory for %zu bytes", bytes);
-    mapping made;
-    made.address_ = address;
-    made.bytes_ = bytes;
-    return made;
+void mapping::keep_from_children() {
+    maker_ = ::getpid();
+    if (::madvise(address_, bytes_, MADV_DONTFORK) == 0) return;
+    const int error = errno;
+    ::munmap(std::exchange(address_, nullptr), bytes_);
+    throw failure(error, "madvise(MADV_DONTFORK): %s", std::strerror(error));
 }
 
 mapping mapping::reserved(std::size_t bytes) {
@@ -87,18 +82,22 @@ mapping mapping::reserved(std::size_t bytes) {
     mapping made;
     made.address_ = address;
     made.bytes_ = bytes;
+    made.keep_from_children();
     return made;
 }
 
 mapping::~mapping() {
-    if (address_ != nullptr) ::munmap(address_, bytes_);
+    // In a child something else may be there.
+    if (address_ == nullptr || maker_ != ::getpid()) return;
+    ::munmap(address_, bytes_);
 }
 
 int mapping::place(std::size_t at, int fd, std::uint64_t offset, std::size_t bytes, access how) {
     if (at > bytes_ || bytes > bytes_ - at) return -EINVAL;
     void* address = map(static_cast<char*>(address_) + at, bytes, protection(how),
                         MAP_SHARED | MAP_FIXED, fd, offset);
-    return address == MAP_FAILED ? -errno : 0;
+    if (address == MAP_FAILED) return -errno;
+    return result(::madvise(address, bytes, MADV_DONTFORK));
 }
 
 // ---- time and process ----
@@ -106,8 +105,7 @@ int mapping::place(std::size_t at, int fd, std::uint64_t offset, std::size_t byt
 std::uint64_t now_ns() noexcept {
     timespec now{};
     ::clock_gettime(CLOCK_MONOTONIC, &now);
-    return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
-           static_cast<std::uint64_t>(now.tv_nsec);
+    return detail::to_ns(now);
 }
 
 pid_t process_id() noexcept { return ::getpid(); }
@@ -115,10 +113,6 @@ pid_t thread_id() noexcept { return static_cast<pid_t>(::syscall(SYS_gettid)); }
 uid_t effective_uid() noexcept { return ::geteuid(); }
 gid_t effective_gid() noexcept { return ::getegid(); }
 std::size_t page_bytes() noexcept { return static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)); }
-
-bool wipe_on_fork(const mapping& pages) noexcept {
-    return ::madvise(pages.address(), pages.bytes(), MADV_WIPEONFORK) == 0;
-}
 
 const char* environment(const char* name) noexcept { return ::secure_getenv(name); }
 
@@ -208,7 +202,6 @@ int make_blocking(int fd) noexcept {
     const int flags = ::fcntl(fd, F_GETFL);
     return result(flags < 0 ? flags : ::fcntl(fd, F_SETFL, flags & ~O_NONBLOCK));
 }
-int duplicate(int fd) noexcept { return result(::fcntl(fd, F_DUPFD_CLOEXEC, 0)); }
 
 int device_control(int fd, unsigned long request, void* argument) noexcept {
     return result(::ioctl(fd, request, argument));
@@ -260,7 +253,7 @@ int poll_until(std::span<pollfd> fds, std::uint64_t deadline_ns) noexcept {
 int epoll_until(int epoll, std::span<epoll_event> events, std::uint64_t deadline_ns) noexcept {
     const int room = static_cast<int>(events.size());
     if (deadline_ns == 0) return result(::epoll_wait(epoll, events.data(), room, 0));
-    if (deadline_ns == ~std::uint64_t{0})
+    if (deadline_ns == IPCDOOR_NO_DEADLINE)
         return result(::epoll_wait(epoll, events.data(), room, -1));
 #ifdef SYS_epoll_pwait2
     timespec storage;
@@ -278,9 +271,9 @@ int epoll_until(int epoll, std::span<epoll_event> events, std::uint64_t deadline
 int futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t expected,
                std::uint64_t deadline_ns) noexcept {
     static_assert(sizeof(word) == 4);
-    timespec deadline = to_timespec(deadline_ns);
+    const timespec deadline = detail::to_timespec(deadline_ns);
     return result(::syscall(SYS_futex, &word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, expected,
-                            deadline_ns == ~std::uint64_t{0} ? nullptr : &deadline, nullptr,
+                            deadline_ns == IPCDOOR_NO_DEADLINE ? nullptr : &deadline, nullptr,
                             FUTEX_BITSET_MATCH_ANY));
 }
 
@@ -289,7 +282,7 @@ void futex_wake_all(std::atomic<std::uint32_t>& word) noexcept {
 }
 
 void sleep_ns(std::uint64_t ns) noexcept {
-    const timespec span = to_timespec(ns);
+    const timespec span = detail::to_timespec(ns);
     ::nanosleep(&span, nullptr);
 }
 

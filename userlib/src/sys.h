@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * Every system call of the library, and the mappings that they hand out.
+ * Every system call of the back ends, and the mappings that they hand out.
  *
  * Calls return what the system call returns, or a negative errno value; the
  * callers know what a failure means and say it. Only the constructors of
@@ -33,17 +33,18 @@ enum class access { none, read, read_write };
 class mapping {
 public:
     mapping() = default;
-    // Shared pages of `fd`; throws failure.
+    // Shared pages of `fd`, which fork()ed children do not have; throws failure.
     mapping(int fd, std::uint64_t offset, std::size_t bytes, access how);
-    static mapping anonymous(std::size_t bytes);
-    // Address space without pages, to be filled by place().
+    // Address space without pages, to be filled by place(); not in children.
     static mapping reserved(std::size_t bytes);
     mapping(mapping&& other) noexcept
         : address_(std::exchange(other.address_, nullptr)),
-          bytes_(std::exchange(other.bytes_, 0)) {}
+          bytes_(std::exchange(other.bytes_, 0)),
+          maker_(other.maker_) {}
     mapping& operator=(mapping&& other) noexcept {
         std::swap(address_, other.address_);
         std::swap(bytes_, other.bytes_);
+        std::swap(maker_, other.maker_);
         return *this;
     }
     ~mapping();
@@ -52,12 +53,14 @@ public:
     int place(std::size_t at, int fd, std::uint64_t offset, std::size_t bytes, access how);
 
     void* address() const noexcept { return address_; }
-    std::size_t bytes() const noexcept { return bytes_; }
     explicit operator bool() const noexcept { return address_ != nullptr; }
 
 private:
+    void keep_from_children();  // or throws failure, unmapped
+
     void* address_ = nullptr;
     std::size_t bytes_ = 0;
+    pid_t maker_ = 0;  // the process that alone has it
 };
 
 // ---- time and process ----
@@ -68,7 +71,6 @@ pid_t thread_id() noexcept;
 uid_t effective_uid() noexcept;
 gid_t effective_gid() noexcept;
 std::size_t page_bytes() noexcept;
-bool wipe_on_fork(const mapping& pages) noexcept;
 const char* environment(const char* name) noexcept;  // null in set-uid programs
 
 // ---- descriptors ----
@@ -93,7 +95,6 @@ int truncate_file(int fd, std::uint64_t bytes) noexcept;
 int allocate_file(int fd, std::uint64_t from, std::uint64_t bytes) noexcept;
 int file_system_type(int fd, std::uint64_t& type) noexcept;
 int make_blocking(int fd) noexcept;
-int duplicate(int fd) noexcept;
 int device_control(int fd, unsigned long request, void* argument) noexcept;
 
 int memory_file(const char* name) noexcept;

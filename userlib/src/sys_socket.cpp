@@ -11,6 +11,8 @@
 #include <cstdio>
 #include <cstring>
 
+#include <ipcdoor.h>
+
 #include "sys.h"
 
 #ifndef SO_PEERPIDFD
@@ -56,7 +58,7 @@ int socket_connect(int fd, int dir, const char* name, std::uint64_t deadline_ns)
 
     // connect() waits for room in the backlog as long as sends may take.
     timeval timeout{};
-    if (deadline_ns != ~std::uint64_t{0}) {
+    if (deadline_ns != IPCDOOR_NO_DEADLINE) {
         const std::uint64_t now = now_ns();
         const std::uint64_t left_us = deadline_ns > now ? (deadline_ns - now) / 1000 : 0;
         timeout.tv_sec = static_cast<time_t>(left_us / 1'000'000);

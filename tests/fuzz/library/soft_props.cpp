@@ -21,7 +21,7 @@ honest_slot::honest_slot(const soft::shape& sizes, const soft::seat& where)
     : shape(sizes), seat(where) {
     pages = soft::make_sealed_slot(shape, seat, file);
     const auto* const bytes = static_cast<const unsigned char*>(pages.pages.address());
-    fresh_.assign(bytes, bytes + pages.pages.bytes());
+    fresh_.assign(bytes, bytes + shape.slot_file_bytes());
 }
 
 void honest_slot::reset() const {

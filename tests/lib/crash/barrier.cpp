@@ -3,7 +3,6 @@
 // told, or none, and they begin anew with another one. And sleep, from every step to every
 // step.
 #include <signal.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -14,14 +13,12 @@
 #include <deque>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <vector>
 
 #include <ipcdoor/barrier.hpp>
 #include <ipcdoor/detail/step.hpp>
 
 #include "lib/crash/crash.hpp"
-#include "lib/crash/partners.hpp"
 #include "lib/crash/sync_support.hpp"
 #include "lib/lib_support.hpp"
 #include "support/catch.hpp"
@@ -72,7 +69,7 @@ TEST_CASE("a death that was looked at for a phase that is over breaks the next o
         // ended it dies, of which the other thread is told first.
         told = false;
         arrive.open();
-        while (!told || !dead) std::this_thread::sleep_for(1ms);
+        spin_until([&] { return told && dead; });
     });
     const auto twice = [&](std::atomic<int>& result) {
         CHECK_IN_THREAD(error_of([&] { all.arrive_and_wait(soon); }) == 0);
@@ -81,19 +78,14 @@ TEST_CASE("a death that was looked at for a phase that is over breaks the next o
     };
     std::atomic<int> first{-1};
     std::atomic<int> second{-1};
-    std::atomic<pid_t> leader{0};
-    std::thread leading([&] {
-        leader = static_cast<pid_t>(::syscall(SYS_gettid));
-        twice(first);
-    });
-    while (leader == 0) std::this_thread::sleep_for(1ms);
-    wait_thread_asleep(::getpid(), leader);
+    blocking_thread leading([&] { twice(first); });
+    leading.wait_asleep();
     open.open();
     // That it is there is news as well.
     opened.wait();
-    while (!told) std::this_thread::sleep_for(1ms);
-    wait_thread_asleep(::getpid(), leader);
-    std::thread following([&] {
+    spin_until([&] { return told.load(); });
+    leading.wait_asleep();
+    blocking_thread following([&] {
         looks_late = true;
         twice(second);
     });
@@ -114,7 +106,7 @@ constexpr std::uint32_t parties = 3;
 // What each of them, in a thread of its own, is told by one phase: 0 or an errno value.
 std::vector<int> meet(const std::vector<barrier*>& all) {
     std::vector<int> told(all.size(), -1);
-    std::deque<helper> threads;
+    std::deque<blocking_thread> threads;
     for (std::size_t i = 0; i < all.size(); ++i) {
         threads.emplace_back([&told, i, party = all[i]] {
             told[i] = error_of([&] { party->arrive_and_wait(forever); });

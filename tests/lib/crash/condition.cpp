@@ -12,7 +12,6 @@
 #include <ipcdoor/mutex.hpp>
 
 #include "lib/crash/crash.hpp"
-#include "lib/crash/partners.hpp"
 #include "lib/crash/sync_support.hpp"
 #include "lib/lib_support.hpp"
 #include "support/catch.hpp"
@@ -56,8 +55,8 @@ struct monitor {
 // One waits, and is told by another.
 void check_wake(monitor& sleeper, monitor& teller, bool all) {
     std::atomic<bool> flag{false};
-    helper waiting([&] { sleeper.await(flag, [] {}); });
-    waiting.await_asleep_or_done();
+    blocking_thread waiting([&] { sleeper.await(flag, [] {}); });
+    waiting.wait_asleep_or_ended();
     teller.set(flag);
     if (all)
         teller.changed.notify_all();
@@ -90,7 +89,7 @@ struct monitor_world : sync_world<monitor, condition_options> {
     // How often the sleepers have looked before the victim dies.
     void count_looks() {
         for (std::size_t i = 0; i < sleepers; ++i) {
-            helpers[i].await_asleep_or_done();
+            helpers[i].wait_asleep_or_ended();
             before[i] = looks[i].load();
         }
     }
@@ -142,11 +141,11 @@ struct condition_kind {
         mutex lock(at, unique_name(), on_this_source(mutex_options{}));
         for (condition* one : {&first, &second}) {
             bool flag = false;
-            helper waiting([&] {
+            blocking_thread waiting([&] {
                 mutex_guard held(lock, forever);
                 while (!flag) one->wait(held, forever);
             });
-            waiting.await_asleep_or_done();
+            waiting.wait_asleep_or_ended();
             {
                 const mutex_guard held(lock, soon);
                 flag = true;

@@ -5,7 +5,6 @@
 #endif
 #include "lib/crash/crash.hpp"
 
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <unistd.h>
@@ -108,18 +107,6 @@ namespace {
 // More than this, and the operation does not end.
 constexpr unsigned most_steps = 10'000;
 
-struct pipe_ends {
-    pipe_ends() {
-        int ends[2];
-        if (::pipe2(ends, O_CLOEXEC) != 0)
-            throw std::system_error(errno, std::generic_category(), "pipe2");
-        in.reset(ends[1]);
-        out.reset(ends[0]);
-    }
-    unique_fd in;
-    unique_fd out;
-};
-
 // What the victim says next: that it has entered (""), or the label at which it stands; nothing
 // once it has ended. Calls `if_asleep` when it has slept for a while instead.
 class victim_news {
@@ -181,13 +168,13 @@ std::vector<std::string> crash_at_every_step(const char* name,
     std::set<std::string> looked_for;
     for (unsigned number = 1;; ++number) {
         const crash_run run = make();
-        pipe_ends pipe;
-        pipe_ends leave_pipe;
+        kernel_pipe news_pipe;
+        kernel_pipe leave_pipe;
         child victim([&] {
-            pipe.out.reset();
-            news = pipe.in.get();
-            leave_pipe.in.reset();
-            leave = leave_pipe.out.get();
+            news_pipe.read.reset();
+            news = news_pipe.write.get();
+            leave_pipe.write.reset();
+            leave = leave_pipe.read.get();
             run.enter();
             if (::write(news, "", 1) != 1) return 97;
             at_step = run.at_step;
@@ -198,8 +185,8 @@ std::vector<std::string> crash_at_every_step(const char* name,
             steps_left = 0;
             return 0;
         });
-        pipe.in.reset();
-        victim_news told(pipe.out.get());
+        news_pipe.write.reset();
+        victim_news told(news_pipe.read.get());
         crash_point at{number, {}, false};
         bool is_told = false;
         if (told.next()) {
@@ -224,7 +211,7 @@ std::vector<std::string> crash_at_every_step(const char* name,
             victim.kill(SIGKILL);
             REQUIRE(victim.wait().signaled(SIGKILL));
         } else {
-            if (stopped) REQUIRE(::write(leave_pipe.in.get(), "", 1) == 1);
+            if (stopped) REQUIRE(::write(leave_pipe.write.get(), "", 1) == 1);
             REQUIRE(victim.wait().exited());
         }
         run.check(at);

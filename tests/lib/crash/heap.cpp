@@ -3,7 +3,6 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
@@ -12,7 +11,6 @@
 #include <functional>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include <ipcdoor/heap.hpp>
@@ -94,12 +92,7 @@ struct heap_world {
     std::optional<door> victims_door;
     std::optional<endpoint> victims_end;
     std::optional<heap> victims;
-    std::thread waiter;
-    std::atomic<bool> waiter_done{false};
-
-    ~heap_world() {
-        if (waiter.joinable()) waiter.join();
-    }
+    std::optional<blocking_thread> waiter;
 };
 
 struct small_world : heap_world {
@@ -127,17 +120,9 @@ struct empty_world {
 // A thread that needs the heap while the victim stands at its step, and has to get it when
 // that is dead.
 void start_waiter(heap_world& world, const crash_point&) {
-    world.waiter = std::thread([&world] {
-        world.mine->deallocate(world.mine->allocate(10, 8, soon), soon);
-        world.waiter_done = true;
-    });
-}
-
-void join_waiter(heap_world& world) {
-    if (world.waiter.joinable()) {
-        world.waiter.join();
-        CHECK(world.waiter_done);
-    }
+    world.waiter.emplace(
+        [&world] { world.mine->deallocate(world.mine->allocate(10, 8, soon), soon); });
+    world.waiter->wait_asleep_or_ended();
 }
 
 }  // namespace
@@ -274,7 +259,7 @@ TEST_CASE("a heap survives a death at each step of destroying", "[crash][heap]")
 
 TEST_CASE("who waits for a heap gets it when its user dies at any step", "[crash][heap]") {
     const auto check = [](heap_world& world, const crash_point&) {
-        join_waiter(world);
+        world.waiter.reset();
         world.check_whole(0, 2);
     };
     const crash_case<heap_world> cases[] = {
@@ -296,16 +281,16 @@ TEST_CASE("who waits for an object makes it when its maker dies at any step", "[
              (void)world.victims->find_or_construct<holder_of_memory>("object", *world.victims);
          },
          [](heap_world& world, const crash_point&) {
-             join_waiter(world);
+             world.waiter.reset();
              world.check_whole(3, 3);
          },
          [](heap_world& world, const crash_point&) {
-             world.waiter = std::thread([&world] {
+             world.waiter.emplace([&world] {
                  auto* const made =
                      world.mine->find_or_construct<holder_of_memory>("object", *world.mine);
                  CHECK_IN_THREAD(made->memory[499] == 'm');
-                 world.waiter_done = true;
              });
+             world.waiter->wait_asleep_or_ended();
          }}};
     crash_at_every_step(cases);
 }
@@ -331,10 +316,10 @@ struct contended_world : heap_world {
             heap its(mine_end);
             const auto stand = [this] {
                 say->stands = true;
-                while (!say->leave) std::this_thread::sleep_for(std::chrono::microseconds(200));
+                spin_until([this] { return say->leave.load(); });
                 if (Dies) ::kill(::getpid(), SIGKILL);
             };
-            while (say->wanted == 0) std::this_thread::sleep_for(std::chrono::microseconds(200));
+            spin_until([this] { return say->wanted != 0; });
             if (say->wanted == 2) {
                 (void)its.find_or_construct<slow_object>("slow", stand);
                 return 0;
@@ -353,7 +338,7 @@ struct contended_world : heap_world {
     // In the victim: the other one has the lock (1), or makes an object (2).
     void begin(int wanted) {
         say->wanted = wanted;
-        while (!say->stands) std::this_thread::sleep_for(std::chrono::microseconds(200));
+        spin_until([this] { return say->stands.load(); });
     }
     void await_other() {
         say->leave = true;

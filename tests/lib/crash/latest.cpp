@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Latest values whose writer dies at any step: the value before, or the new one, whole. And
 // sleep, from every step to every step.
-#include <unistd.h>
 
 #include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <memory>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <thread>
 
@@ -65,20 +62,13 @@ struct latest_world {
 
     // A thread that waits for the sixth value, asleep or done when this returns.
     void start_reader() {
-        waiting = std::thread([this] {
-            tid = static_cast<int>(::gettid());
+        waiting.emplace([this] {
             // Nothing but a ring ends it before the test's own deadline.
             const auto got = in->wait_newer(5, std::chrono::hours(1));
             CHECK_IN_THREAD(got && got->value == of(6));
-            done = true;
             *finished = 1;
         });
-        while (tid == 0) std::this_thread::yield();
-        try {
-            wait_thread_asleep(::getpid(), tid);
-        } catch (const std::runtime_error&) {
-            while (!done) std::this_thread::yield();  // it has ended meanwhile
-        }
+        waiting->wait_asleep_or_ended();
     }
 
     std::string name;
@@ -86,10 +76,8 @@ struct latest_world {
     std::optional<latest_reader<sample>> in;
     std::optional<door> victims_door;
     std::optional<latest_writer<sample>> out;
-    std::thread waiting;
-    std::atomic<int> tid{0};
-    std::atomic<bool> done{false};
     shared<std::atomic<int>> finished;
+    std::optional<blocking_thread> waiting;
 };
 
 // Where there is a reader, but no cell yet.
@@ -146,10 +134,10 @@ TEST_CASE("a reader that falls asleep at any step of a write is woken", "[crash]
          [](latest_world& world) {
              world.out->write(of(6));
              // Its death would wake, too.
-             while (*world.finished == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+             spin_until([&] { return *world.finished == 1; });
          },
          [](latest_world& world, const crash_point&) {
-             if (world.waiting.joinable()) world.waiting.join();
+             world.waiting.reset();
              CHECK(world.in->read().value == of(6));
          },
          [](latest_world& world, const crash_point&) { world.start_reader(); }, true}};
@@ -185,38 +173,34 @@ struct waiting_world {
         in.emplace(*victims_door, name);
         // Until the writer knows it.
         *entered = 1;
-        while (*entered != 2) std::this_thread::yield();
+        spin_until([this] { return *entered == 2; });
     }
     // Tells the victim to begin when the writer knows it, or at once.
-    void introduce() {
-        introducing = std::thread([this] {
-            while (*entered != 1) std::this_thread::yield();
-            std::this_thread::sleep_for(std::chrono::milliseconds(11));
-            out.write(of(2));
+    void introduce(bool known) {
+        introducing.emplace([this, known] {
+            spin_until([this] { return *entered == 1; });
+            if (known) {
+                std::this_thread::sleep_for(std::chrono::milliseconds(11));
+                out.write(of(2));
+            }
             *entered = 2;
         });
     }
-    ~waiting_world() { introducing.join(); }
 
     std::string name;
     door at;
     latest_writer<sample> out;
     shared<std::atomic<int>> entered;
-    std::thread introducing;
+    std::optional<blocking_thread> introducing;
     std::optional<door> victims_door;
     std::optional<latest_reader<sample>> in;
 };
 
 struct known_world : waiting_world {
-    known_world() { introduce(); }
+    known_world() { introduce(true); }
 };
 struct unknown_world : waiting_world {
-    unknown_world() {
-        introducing = std::thread([this] {
-            while (*entered != 1) std::this_thread::yield();
-            *entered = 2;
-        });
-    }
+    unknown_world() { introduce(false); }
 };
 
 }  // namespace
@@ -231,8 +215,7 @@ TEST_CASE("a reader that is written to at any step of falling asleep wakes", "[c
          },
          nothing,
          [](known_world& world, const crash_point&) {
-             world.introducing.join();
-             world.introducing = std::thread([] {});
+             world.introducing->join();
              world.out.write(of(3));
          },
          true}};

@@ -16,7 +16,6 @@
 #include <ipcdoor/mutex.hpp>
 
 #include "lib/crash/crash.hpp"
-#include "lib/crash/partners.hpp"
 #include "lib/crash/sync_support.hpp"
 #include "lib/lib_support.hpp"
 #include "support/catch.hpp"
@@ -35,11 +34,11 @@ void check_excludes(mutex& first, mutex& second) {
         CHECK((one == &first ? second : first).try_lock() == lock_result::busy);
         if (one == &second) one->unlock();
     }
-    helper waiting([&] {
+    blocking_thread waiting([&] {
         CHECK_IN_THREAD(second.lock(forever) == lock_result::acquired);
         second.unlock();
     });
-    waiting.await_asleep_or_done();
+    waiting.wait_asleep_or_ended();
     first.unlock();
 }
 
@@ -155,7 +154,7 @@ struct contended_world : lock_world {
         helpers.emplace_back([this] {
             spin_until([this] { return *coming || say->over; });
             if (say->over) return;
-            helpers[0].await_asleep_or_done();
+            helpers[0].wait_asleep_or_ended();
             say->ready = true;
         });
     }

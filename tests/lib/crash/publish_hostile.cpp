@@ -4,9 +4,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
-#include <optional>
 #include <string>
-#include <thread>
 
 #include <ipcdoor/publish.hpp>
 #include <ipcdoor/subscribe.hpp>
@@ -14,7 +12,9 @@
 #include "lib/crash/crash.hpp"
 #include "lib/false_publisher.hpp"
 #include "lib/lib_support.hpp"
+#include "lib/publish_support.hpp"
 #include "support/catch.hpp"
+#include "support/process.hpp"
 
 using namespace ipcdoor;
 using namespace ipcdoor::test;
@@ -27,31 +27,19 @@ TEST_CASE("a subscriber that rings without end does not keep its publisher",
     publisher_options options;
     options.source = source();
     publisher paper(at, name, options);
-    std::optional<endpoint> liar;
-    std::atomic<bool> connected{false};
-    std::thread connecting([&] {
-        liar.emplace(at.connect(name, soon));
-        connected = true;
-    });
-    while (!connected) {
-        paper.poll();
-        std::this_thread::sleep_for(1ms);
-    }
-    connecting.join();
+    endpoint liar = let_in(paper, [&] { return at.connect(name, soon); });
     std::atomic<unsigned> rung{0};
     const step_observer each([&](const std::string& label) {
         if (label != "look:event") return;
         ++rung;
-        liar->ring(1 - liar->slot(), 5);
+        liar.ring(1 - liar.slot(), 5);
     });
-    liar->ring(1 - liar->slot(), 5);
+    liar.ring(1 - liar.slot(), 5);
     // A slow machine's interrupt comes late.
-    const auto limit = std::chrono::steady_clock::now() + soon;
-    while (rung == 0 && std::chrono::steady_clock::now() < limit) {
+    spin_until([&] {
         paper.poll();
-        std::this_thread::sleep_for(1ms);
-    }
-    CHECK(rung != 0);
+        return rung != 0;
+    });
     CHECK(paper.publish(std::string("x")) == 1);
 }
 

@@ -10,13 +10,11 @@
 #include <cstdint>
 #include <optional>
 #include <string_view>
-#include <utility>
 
 #include <ipcdoor/detail/step.hpp>
 #include <ipcdoor/semaphore.hpp>
 
 #include "lib/crash/crash.hpp"
-#include "lib/crash/partners.hpp"
 #include "lib/crash/sync_support.hpp"
 #include "lib/lib_support.hpp"
 #include "support/catch.hpp"
@@ -34,8 +32,8 @@ const auto check = [](auto& world, const crash_point&) { world.check_goes_on(); 
 
 // One sleeps, and is woken by another.
 void check_wake(semaphore& sleeper, semaphore& poster) {
-    helper waiting([&] { sleeper.acquire(forever); });
-    waiting.await_asleep_or_done();
+    blocking_thread waiting([&] { sleeper.acquire(forever); });
+    waiting.wait_asleep_or_ended();
     poster.post();
 }
 
@@ -301,8 +299,8 @@ void release_all(resource_semaphore& from) {
 void check_wake(resource_semaphore& sleeper, resource_semaphore& owner) {
     for (std::uint32_t i = 0; i < owner.units(); ++i) owner.acquire(soon);
     CHECK_FALSE(sleeper.try_acquire());
-    helper waiting([&] { sleeper.acquire(forever); });
-    waiting.await_asleep_or_done();
+    blocking_thread waiting([&] { sleeper.acquire(forever); });
+    waiting.wait_asleep_or_ended();
     owner.release();
     waiting.join();
     CHECK(sleeper.held() == 1);

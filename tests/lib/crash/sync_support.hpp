@@ -22,7 +22,6 @@
 #include <ipcdoor/endpoint.hpp>
 
 #include "lib/crash/crash.hpp"
-#include "lib/crash/partners.hpp"
 #include "lib/lib_support.hpp"
 #include "support/catch.hpp"
 #include "support/process.hpp"
@@ -99,7 +98,7 @@ struct sync_world {
     void watch_sleepers() {
         helpers.emplace_back([this] {
             spin_until([this] { return say->begins == sleepers || say->over; });
-            for (std::size_t i = 0; i < sleepers; ++i) helpers[i].await_asleep_or_done();
+            for (std::size_t i = 0; i < sleepers; ++i) helpers[i].wait_asleep_or_ended();
             say->ready = true;
         });
     }
@@ -115,14 +114,14 @@ struct sync_world {
 
     // A thread, asleep or done when this returns.
     void start(std::function<void()> work) {
-        helpers.emplace_back(std::move(work)).await_asleep_or_done();
+        helpers.emplace_back(std::move(work)).wait_asleep_or_ended();
     }
 
     // ---- for checks ----
 
     void join_all() {
         say->over = true;
-        for (helper& one : helpers) one.join();
+        for (blocking_thread& one : helpers) one.join();
     }
 
     const Options options;
@@ -134,7 +133,7 @@ struct sync_world {
     std::optional<door> victims_door;
     std::optional<Object> victims;
     std::size_t sleepers = 0;  // the first of the helpers
-    std::deque<helper> helpers;
+    std::deque<blocking_thread> helpers;
 };
 
 // ---- who makes an object dies at it ----
@@ -165,7 +164,7 @@ struct opening_world {
                 mine.emplace(at, name, options);
             });
         });
-        coming->await_asleep_or_done();
+        coming->wait_asleep_or_ended();
     }
     // The first one after the victim, if nobody has come, and a second one.
     void check_usable(bool made_by_victim) {
@@ -182,7 +181,7 @@ struct opening_world {
     std::optional<door> victims_door;
     std::optional<object> mine;
     int came_to = 0;
-    std::optional<helper> coming;
+    std::optional<blocking_thread> coming;
 };
 
 // There is one already.
@@ -206,7 +205,7 @@ struct placing_world {
     void open_as_victim() { object made(*victims_end, where, Kind::options(true)); }
     void come() {
         coming.emplace([this] { mine.emplace(end, where, Kind::options(false)); });
-        coming->await_asleep_or_done();
+        coming->wait_asleep_or_ended();
     }
     void check_usable(bool made_by_victim) {
         if (coming) coming->join();
@@ -224,7 +223,7 @@ struct placing_world {
     std::optional<door> victims_door;
     std::optional<endpoint> victims_end;
     std::optional<object> mine;
-    std::optional<helper> coming;
+    std::optional<blocking_thread> coming;
 };
 
 template <class Kind>

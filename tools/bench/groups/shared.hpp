@@ -5,9 +5,9 @@
 
 #include <sys/mman.h>
 
-#include <cerrno>
 #include <new>
-#include <system_error>
+
+#include "common/throw_errno.hpp"
 
 namespace bench {
 
@@ -18,7 +18,7 @@ public:
     shared() {
         void* const at =
             ::mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-        if (at == MAP_FAILED) throw std::system_error(errno, std::generic_category(), "mmap");
+        if (at == MAP_FAILED) common::throw_errno("mmap");
         value_ = ::new (at) T();
     }
     shared(const shared&) = delete;

@@ -16,6 +16,7 @@
 #include "bench/groups/names.hpp"
 #include "bench/groups/shared.hpp"
 #include "bench/registry.hpp"
+#include "common/throw_errno.hpp"
 
 namespace {
 
@@ -46,8 +47,7 @@ private:
 class posix_semaphore {
 public:
     posix_semaphore() {
-        if (::sem_init(&*semaphore_, 1, 0) != 0)
-            throw std::system_error(errno, std::generic_category(), "sem_init");
+        if (::sem_init(&*semaphore_, 1, 0) != 0) common::throw_errno("sem_init");
     }
     ~posix_semaphore() { ::sem_destroy(&*semaphore_); }
 

@@ -12,10 +12,10 @@
 #include <ipcdoor/wait_set.hpp>
 #include <random>
 #include <string>
-#include <system_error>
 #include <vector>
 
 #include "bench/registry.hpp"
+#include "common/throw_errno.hpp"
 
 namespace {
 
@@ -27,7 +27,7 @@ public:
     eventfds(std::size_t count, order which) : order_(which) {
         for (std::size_t i = 0; i < count; ++i) {
             all_.emplace_back(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-            if (!all_.back()) throw std::system_error(errno, std::generic_category(), "eventfd");
+            if (!all_.back()) common::throw_errno("eventfd");
         }
     }
     std::size_t size() const noexcept { return all_.size(); }
@@ -79,7 +79,7 @@ public:
             wanted.events = EPOLLIN;
             wanted.data.u64 = i;
             if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, events_.fd(i), &wanted) != 0)
-                throw std::system_error(errno, std::generic_category(), "epoll_ctl");
+                common::throw_errno("epoll_ctl");
         }
     }
     void operator()() {

@@ -24,8 +24,8 @@ public:
         for (auto& [read_end, write_end] : pipes_) {
             int fds[2];
             if (pipe2(fds, O_CLOEXEC) < 0) throw unavailable(with_errno("pipe2"));
-            read_end = descriptor(fds[0]);
-            write_end = descriptor(fds[1]);
+            read_end = owned_fd(fds[0]);
+            write_end = owned_fd(fds[1]);
             const int granted = fcntl(fds[1], F_SETPIPE_SZ, static_cast<int>(queue_bytes));
             if (granted != static_cast<int>(queue_bytes))
                 throw unavailable(with_errno(
@@ -46,7 +46,7 @@ protected:
     }
 
 private:
-    std::array<std::pair<descriptor, descriptor>, 2> pipes_;
+    std::array<std::pair<owned_fd, owned_fd>, 2> pipes_;
     std::vector<std::byte> in_;
     int out_fd_ = -1;
     int in_fd_ = -1;
@@ -68,7 +68,7 @@ protected:
     }
 
 private:
-    std::array<descriptor, 2> ends_;
+    std::array<owned_fd, 2> ends_;
     std::vector<std::byte> in_;
     int fd_ = -1;
 };
@@ -84,7 +84,7 @@ public:
     }
 
     void prepare() override {
-        memory_ = descriptor(memfd_create("irqbench", MFD_CLOEXEC));
+        memory_ = owned_fd(memfd_create("irqbench", MFD_CLOEXEC));
         if (memory_.get() < 0) throw unavailable(with_errno("memfd_create"));
         if (ftruncate(memory_.get(), static_cast<off_t>(2 * half_)) < 0)
             throw unavailable(with_errno("ftruncate"));
@@ -92,8 +92,8 @@ public:
                               memory_.get(), 0);
         if (at == MAP_FAILED) throw unavailable(with_errno("mmap"));
         all_ = {static_cast<std::byte*>(at), 2 * half_};
-        for (descriptor& bell : bells_) {
-            bell = descriptor(eventfd(0, EFD_CLOEXEC));
+        for (owned_fd& bell : bells_) {
+            bell = owned_fd(eventfd(0, EFD_CLOEXEC));
             if (bell.get() < 0) throw unavailable(with_errno("eventfd"));
         }
     }
@@ -117,9 +117,9 @@ protected:
 
 private:
     const std::size_t half_;
-    descriptor memory_;
+    owned_fd memory_;
     std::span<std::byte> all_;
-    std::array<descriptor, 2> bells_;
+    std::array<owned_fd, 2> bells_;
     int out_fd_ = -1;
     int in_fd_ = -1;
 };

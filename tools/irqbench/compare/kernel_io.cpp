@@ -6,14 +6,14 @@
 
 namespace irqbench::compare {
 
-std::array<descriptor, 2> socket_pair(int type, std::size_t buffer_bytes) {
+std::array<owned_fd, 2> socket_pair(int type, std::size_t buffer_bytes) {
     int fds[2];
     if (socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, fds) < 0)
         throw unavailable(with_errno("socketpair"));
-    std::array<descriptor, 2> ends{descriptor(fds[0]), descriptor(fds[1])};
+    std::array<owned_fd, 2> ends{owned_fd(fds[0]), owned_fd(fds[1])};
     // Of UNIX sockets the sender's buffer is the only one.
     const int wanted = static_cast<int>(buffer_bytes);
-    for (const descriptor& end : ends)
+    for (const owned_fd& end : ends)
         if (setsockopt(end.get(), SOL_SOCKET, SO_SNDBUF, &wanted, sizeof(wanted)) < 0)
             throw unavailable(with_errno("SO_SNDBUF"));
     return ends;

@@ -14,7 +14,7 @@ namespace irqbench::compare {
 
 // A pair of UNIX sockets with buffers of `buffer_bytes`, as far as the kernel grants them. Throws
 // unavailable.
-std::array<descriptor, 2> socket_pair(int type, std::size_t buffer_bytes);
+std::array<owned_fd, 2> socket_pair(int type, std::size_t buffer_bytes);
 
 // These block, and throw std::runtime_error that names `method`.
 void write_all(int fd, std::span<const std::byte> bytes, const std::string& method);

@@ -57,7 +57,7 @@ protected:
     }
 
 private:
-    std::array<descriptor, 2> ends_;
+    std::array<owned_fd, 2> ends_;
     std::vector<std::byte> in_;
     int fd_ = -1;
 };
@@ -156,7 +156,7 @@ protected:
 private:
     static constexpr std::size_t header_bytes = sizeof(std::uint64_t);
 
-    std::array<descriptor, 2> ends_;
+    std::array<owned_fd, 2> ends_;
     std::vector<std::byte> in_;
     int fd_ = -1;
 };

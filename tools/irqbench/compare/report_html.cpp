@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <fmt/format.h>
+#include <ipcdoor.h>
 
 #include <algorithm>
 
@@ -25,7 +26,7 @@ const std::vector<family> families{{"Messages", {"message", "message-in-place"}}
                                    {"Byte streams", {"pipe", "stream"}},
                                    {"Shared memory", {"memory"}}};
 
-class page {
+class page : html_page {
 public:
     explicit page(const compare_report& r) : r_(r) {}
 
@@ -33,7 +34,7 @@ public:
         out_ += html_start("irqbench compare: " + r_.on.kernel);
         add("<h1>ipcdoor beside the kernel’s own methods</h1>\n<p class=\"sub\">irqbench {} on "
             "Linux {}, {}; {}</p>\n",
-            tool_version, escape(r_.on.kernel), escape(r_.started),
+            IPCDOOR_LIBRARY_VERSION, escape(r_.on.kernel), escape(r_.started),
             r_.with.backend == "kernel" ? "module ipcdoor " + escape(r_.with.module_version) +
                                               ", interrupts by " + escape(r_.with.source)
                                         : std::string("software back end, no module"));
@@ -60,23 +61,17 @@ public:
         out_ += html_end(fmt::format(
             "Made by irqbench {}; {}. The same figures, and those of each round, are in "
             "its <code>--json</code>.",
-            tool_version, escape(environment_line(r_.on))));
+            IPCDOOR_LIBRARY_VERSION, escape(environment_line(r_.on))));
         return std::move(out_);
     }
 
 private:
-    template <typename... Args>
-    void add(fmt::format_string<Args...> format, Args&&... args) {
-        out_ += fmt::format(format, std::forward<Args>(args)...);
-    }
-
     void plots(const std::string& round_trip, const std::string& throughput,
                const compare_report& of) {
         const auto one = [&](const std::string& title, quantity what) {
             const std::vector<curve> curves = curves_of(of, what);
             if (curves.empty()) return;
-            add("<div class=\"card scroll\">{}</div>\n",
-                size_plot(title, what, curves).inline_svg(fmt::format("p{}", ++plots_)));
+            plot(size_plot(title, what, curves));
         };
         add("<div class=\"stack\">\n");
         one(round_trip, quantity::round_trip_ns);
@@ -124,8 +119,6 @@ private:
     }
 
     const compare_report& r_;
-    std::string out_;
-    int plots_ = 0;
 };
 
 }  // namespace

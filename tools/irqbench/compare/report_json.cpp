@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <fmt/format.h>
+#include <ipcdoor.h>
 
 #include "irqbench/compare/reports.hpp"
 #include "irqbench/model.hpp"
@@ -90,7 +91,7 @@ std::string json_compare(const compare_report& r) {
     const compare_parameters& p = r.with;
     json j{{"output_version", compare_output_version},
            {"kind", kind_name},
-           {"tool", {{"name", "irqbench"}, {"version", tool_version}}},
+           {"tool", {{"name", "irqbench"}, {"version", IPCDOOR_LIBRARY_VERSION}}},
            {"unit", "ns"},
            {"started", r.started},
            {"duration_s", r.duration_s},

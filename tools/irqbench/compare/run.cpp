@@ -193,10 +193,8 @@ door_choice choose_door(const compare_options& o, compare_parameters& with) {
         with.source = source_name(source == IPCDOOR_SOURCE_AUTO ? info.default_source : source);
         return {o.door, source};
     } catch (const ipcdoor::error& e) {
-        if (e.error_number() == ENODEV || e.error_number() == ENOENT || e.error_number() == ENXIO)
-            throw door_absent(std::string(e.what()) +
-                              ": load the module (insmod ipcdoor.ko), or compare without it "
-                              "(--door soft:)");
+        if (means_absent(e.error_number()))
+            throw door_absent(std::string(e.what()) + " (--door soft: compares without it)");
         throw std::runtime_error(e.what());
     }
 }

@@ -7,35 +7,13 @@
 
 #include <array>
 #include <cerrno>
+#include <ipcdoor/owned_fd.hpp>
 
 #include "irqbench/method.hpp"
 
 namespace irqbench {
 
-// An owned file descriptor.
-class descriptor {
-public:
-    descriptor() = default;
-    explicit descriptor(int fd) : fd_(fd) {}
-    ~descriptor() { reset(); }
-    descriptor(descriptor&& other) noexcept : fd_(other.fd_) { other.fd_ = -1; }
-    descriptor& operator=(descriptor&& other) noexcept {
-        if (this != &other) {
-            reset();
-            fd_ = other.fd_;
-            other.fd_ = -1;
-        }
-        return *this;
-    }
-    int get() const { return fd_; }
-    void reset() {
-        if (fd_ >= 0) close(fd_);
-        fd_ = -1;
-    }
-
-private:
-    int fd_ = -1;
-};
+using ipcdoor::owned_fd;
 
 // Blocking read and write of exactly `Bytes` bytes.
 template <std::size_t Bytes>

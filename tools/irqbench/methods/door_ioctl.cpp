@@ -33,7 +33,7 @@ public:
     }
 
     void open(side s) override {
-        door_ = descriptor(::open(path_.c_str(), O_RDWR | O_CLOEXEC));
+        door_ = owned_fd(::open(path_.c_str(), O_RDWR | O_CLOEXEC));
         if (door_.get() < 0) throw unavailable(with_errno(path_));
         if (s == side::ringer) return;
         ipcdoor_listen listen{};
@@ -42,7 +42,7 @@ public:
         listen.mode = 0600;
         listen.uid = listen.gid = ~0U;
         listen.backlog = 1;
-        listener_ = descriptor(ioctl(door_.get(), IPCDOOR_IOC_LISTEN, &listen));
+        listener_ = owned_fd(ioctl(door_.get(), IPCDOOR_IOC_LISTEN, &listen));
         if (listener_.get() < 0) throw unavailable(with_errno("LISTEN"));
     }
 
@@ -50,13 +50,13 @@ public:
         if (s == side::waiter) {
             ipcdoor_accept accept{};
             accept.deadline_ns = now_ns() + connect_timeout_ns;
-            endpoint_ = descriptor(ioctl(listener_.get(), IPCDOOR_IOC_ACCEPT, &accept));
+            endpoint_ = owned_fd(ioctl(listener_.get(), IPCDOOR_IOC_ACCEPT, &accept));
             if (endpoint_.get() < 0) throw unavailable(with_errno("ACCEPT"));
         } else {
             struct ipcdoor_connect connect {};
             std::snprintf(connect.name, sizeof(connect.name), "%s", label_.c_str());
             connect.deadline_ns = now_ns() + connect_timeout_ns;
-            endpoint_ = descriptor(ioctl(door_.get(), IPCDOOR_IOC_CONNECT, &connect));
+            endpoint_ = owned_fd(ioctl(door_.get(), IPCDOOR_IOC_CONNECT, &connect));
             if (endpoint_.get() < 0) throw unavailable(with_errno("CONNECT"));
         }
         peer_slot_ = s == side::waiter ? 1 : 0;
@@ -91,9 +91,9 @@ private:
     std::string path_;
     std::uint32_t source_;
     std::string label_;
-    descriptor door_;
-    descriptor listener_;
-    descriptor endpoint_;
+    owned_fd door_;
+    owned_fd listener_;
+    owned_fd endpoint_;
     std::uint32_t peer_slot_ = 0;
     ipcdoor_ring_wait call_{};  // the kernel writes its outputs only: good for every call
 };

@@ -14,8 +14,8 @@ public:
     eventfd_method() : descriptor_method("eventfd", method_kind::peer) {}
 
     void prepare() override {
-        for (descriptor& fd : fds_) {
-            fd = descriptor(eventfd(0, EFD_CLOEXEC));
+        for (owned_fd& fd : fds_) {
+            fd = owned_fd(eventfd(0, EFD_CLOEXEC));
             if (fd.get() < 0) throw unavailable(with_errno("eventfd"));
         }
     }
@@ -35,7 +35,7 @@ public:
     }
 
 private:
-    std::array<descriptor, 2> fds_;
+    std::array<owned_fd, 2> fds_;
 };
 
 }  // namespace

@@ -17,8 +17,8 @@ public:
         for (auto& [read_end, write_end] : pipes_) {
             int fds[2];
             if (pipe2(fds, O_CLOEXEC) < 0) throw unavailable(with_errno("pipe2"));
-            read_end = descriptor(fds[0]);
-            write_end = descriptor(fds[1]);
+            read_end = owned_fd(fds[0]);
+            write_end = owned_fd(fds[1]);
         }
     }
 
@@ -29,7 +29,7 @@ public:
     }
 
 private:
-    std::array<std::pair<descriptor, descriptor>, 2> pipes_;
+    std::array<std::pair<owned_fd, owned_fd>, 2> pipes_;
 };
 
 }  // namespace

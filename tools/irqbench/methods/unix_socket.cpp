@@ -18,15 +18,15 @@ public:
         int fds[2];
         if (socketpair(AF_UNIX, type_ | SOCK_CLOEXEC, 0, fds) < 0)
             throw unavailable(with_errno("socketpair"));
-        ends_[0] = descriptor(fds[0]);
-        ends_[1] = descriptor(fds[1]);
+        ends_[0] = owned_fd(fds[0]);
+        ends_[1] = owned_fd(fds[1]);
     }
 
     void open(side s) override { send_fd_ = receive_fd_ = ends_[s == side::ringer ? 0 : 1].get(); }
 
 private:
     int type_;
-    std::array<descriptor, 2> ends_;
+    std::array<owned_fd, 2> ends_;
 };
 
 }  // namespace

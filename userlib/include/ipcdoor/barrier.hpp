@@ -31,7 +31,6 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <string>
 
 #include <ipcdoor.h>

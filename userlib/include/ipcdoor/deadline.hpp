@@ -11,7 +11,6 @@
 #include <chrono>
 #include <cstdint>
 #include <limits>
-#include <type_traits>
 
 #include <ipcdoor.h>
 

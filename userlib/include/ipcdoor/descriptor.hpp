@@ -112,17 +112,15 @@ std::uint64_t copy_to_fd(Reader& from, int fd, deadline until = {}) {
 template <class Writer>
 [[nodiscard]] std::size_t copy_some_from_fd(int fd, Writer& to, deadline until = {}) {
     const std::span<std::byte> room = to.reserve(std::numeric_limits<std::size_t>::max(), until);
-    std::size_t bytes = 0;
-    try {
-        const std::size_t some = std::min(room.size(), to.core().out().piece());
-        bytes = detail::transfer_through(fd, POLLIN, "read", until,
+    struct committer {
+        Writer& to;
+        std::size_t read = 0;
+        ~committer() { to.commit(read); }
+    } done{to};
+    const std::size_t some = std::min(room.size(), to.core().out().piece());
+    done.read = detail::transfer_through(fd, POLLIN, "read", until,
                                          [&] { return ::read(fd, room.data(), some); });
-    } catch (const error&) {
-        to.commit(0);
-        throw;
-    }
-    to.commit(bytes);
-    return bytes;
+    return done.read;
 }
 
 // Reads everything from `fd`, until its end, which does not end the stream. Returns

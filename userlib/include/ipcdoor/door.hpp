@@ -11,7 +11,6 @@
 #ifndef IPCDOOR_DOOR_HPP
 #define IPCDOOR_DOOR_HPP
 
-#include <cerrno>
 #include <cstdint>
 #include <memory>
 #include <string>

@@ -4,7 +4,16 @@
 // has a doorbell with 64 vectors.
 //
 // Threads: every member but the move operations, close() and the destructor may
-// be called from several threads at once. A fork()ed child may only destroy it.
+// be called from several threads at once.
+//
+// fork(). An endpoint is its process's own, on both back ends. A child has a copy of the
+// handle, which it may destroy; anything else fails with EPERM. It has none of the memory:
+// slots and DATA are not mapped there, and touching what the parent was given is a SIGSEGV,
+// or hits what the child has mapped there since. (Where another thread is inside of a call
+// that maps memory meanwhile, soft may leave the child that piece.) The endpoint's
+// descriptors stay open in the child until it destroys the copy or executes a program: that
+// never hides the parent's death, but with the module its close(). To take part, a child
+// opens a door and attaches, or connects, by itself.
 //
 // Errors are ipcdoor::error with the errno values that <ipcdoor.h> lists for the
 // C call of the same name. Waiting calls return false or nothing at the deadline
@@ -19,12 +28,12 @@
 #include <optional>
 #include <span>
 #include <string_view>
-#include <utility>
 
 #include <ipcdoor.h>
 
 #include <ipcdoor/deadline.hpp>
 #include <ipcdoor/error.hpp>
+#include <ipcdoor/page_options.hpp>
 
 namespace ipcdoor {
 
@@ -95,6 +104,28 @@ public:
             detail::throw_error(errno, ipcdoor_error());
         }
         return {static_cast<std::byte*>(address), bytes};
+    }
+
+    // Where the pages of a part of memory() or data() lie, rounded outwards to pages: NUMA
+    // node, huge pages, lock and prefault, for as long as this is open. The pages were made
+    // with the segment, so they are changed, and what cannot be is an error:
+    //
+    //   prefault   both back ends, peers' slots as well. By MADV_POPULATE_WRITE and _READ,
+    //              before Linux 5.14 by a read of each page
+    //   lock       soft: mlock(2), within RLIMIT_MEMLOCK, else ENOMEM, EPERM or EAGAIN. The
+    //              module's pages are never swapped anyway: they are only mapped at once
+    //   numa_node  both, but only pages that no other endpoint has touched yet, so right after
+    //              the segment is made: else EBUSY. EINVAL a node without memory, EOPNOTSUPP a
+    //              kernel without NUMA
+    //   advise     soft with MADV_COLLAPSE (Linux 6.1) and huge pages enabled for shared
+    //              memory, and whole huge pages in the part; else EOPNOTSUPP
+    //   reserved   never: EOPNOTSUPP
+    //
+    // memory (memory.hpp) can all of it. What grow() adds, and a slot that is attached again,
+    // are new pages. What was done before an error stays done.
+    void prepare_pages(std::span<const std::byte> part, const page_options& wanted) const {
+        static_cast<void>(info());  // EPERM in a child
+        detail::prepare_segment_pages(backend() == "kernel", part, wanted);
     }
 
     void grow(std::uint64_t data_bytes) { detail::throw_if(ipcdoor_grow(get(), data_bytes)); }

@@ -27,7 +27,11 @@
 //
 // Trust. Everybody who may write DATA may write all of it. Nonsense in what the heap keeps
 // there leads to an error (EPROTO) or a deadline, and to no access outside of DATA; what
-// a container does with nonsense in its own members is the container's.
+// a container does with nonsense in its own members is the container's. Each operation ends
+// in a time that is linear in DATA's size, whatever is in there, and holds the lock for as
+// long: a liar can have a search for a name pass a root for each 64 bytes, because names are
+// found by 64 lists, so DATA that is shared with those is best kept small. (While it frees
+// what the dead were constructing, the heap takes memory of an eighth of DATA's size at most.)
 //
 // The endpoint is borrowed and has to outlive the heap; its vectors 0 and heap_options::vector
 // are the heap's. One heap at a time for each endpoint, which must be this process's own.

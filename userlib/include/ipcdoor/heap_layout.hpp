@@ -11,13 +11,9 @@
 #ifndef IPCDOOR_HEAP_LAYOUT_HPP
 #define IPCDOOR_HEAP_LAYOUT_HPP
 
-#include <atomic>
-#include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <string>
 
-#include <ipcdoor/error.hpp>
 #include <ipcdoor/ring_layout.hpp>
 
 namespace ipcdoor {
@@ -113,6 +109,8 @@ constexpr std::uint32_t heap_identity_generation(std::uint64_t identity) noexcep
 }
 // Of what a root's constructor allocates.
 constexpr std::uint64_t heap_root_tag(std::uint64_t serial) noexcept { return serial << 1 | 1; }
+constexpr bool is_heap_root_tag(std::uint64_t tag) noexcept { return (tag & 1) != 0; }
+constexpr std::uint64_t heap_root_tag_serial(std::uint64_t tag) noexcept { return tag >> 1; }
 
 // Where things lie; follows from the size that the segment's creator has declared.
 struct heap_geometry {

@@ -20,6 +20,7 @@
 #include <ipcdoor/message.hpp>
 #include <ipcdoor/mutex.hpp>
 #include <ipcdoor/offset_ptr.hpp>
+#include <ipcdoor/page_options.hpp>
 #include <ipcdoor/pipe.hpp>
 #include <ipcdoor/publish.hpp>
 #include <ipcdoor/ring.hpp>

@@ -7,6 +7,7 @@
 #define IPCDOOR_LISTENER_HPP
 
 #include <cerrno>
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <utility>

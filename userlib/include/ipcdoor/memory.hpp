@@ -6,7 +6,7 @@
 // sealed against new writable mappings, write(2), shrinking and growing, so nobody's pages
 // go away under a reader.
 //
-//     ipcdoor::memory mine({.bytes = 1 << 20});           // write mine.bytes()
+//     ipcdoor::memory mine(1 << 20);                       // write mine.bytes()
 //     ...pass mine.fd() to another process...
 //     ipcdoor::memory_view theirs(std::move(fd), 1 << 20); // read theirs.bytes()
 //
@@ -24,53 +24,32 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <linux/memfd.h>
-#include <linux/mempolicy.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
-#include <limits>
 #include <span>
 #include <string>
 #include <utility>
 
 #include <ipcdoor/error.hpp>
 #include <ipcdoor/owned_fd.hpp>
+#include <ipcdoor/page_options.hpp>
 
 namespace ipcdoor {
 
-enum class huge_pages {
-    none,
-    // Where the system gives some (transparent_hugepage/shmem_enabled is "advise" or more).
-    advise,
-    // Of those set aside by vm.nr_hugepages, of 2 MiB, or ENOMEM. `bytes` is rounded up.
-    reserved,
-};
-
-struct memory_options {
-    std::size_t bytes = 0;  // rounded up to pages
-    huge_pages pages = huge_pages::none;
-    int numa_node = -1;  // where the pages have to lie; -1: wherever
-    bool lock = false;   // never swapped; limited by RLIMIT_MEMLOCK
-};
-
 namespace detail {
 
-inline constexpr std::size_t huge_page_bytes = std::size_t{2} << 20;
 // Since Linux 5.1.
 inline constexpr int seal_future_write = 0x0010;
 
-[[noreturn]] inline void throw_memory_error(const char* what, int error_number,
+[[noreturn]] inline void throw_memory_error(const char* call, int error_number,
                                             const char* remedy = "") {
-    throw_error(error_number,
-                std::string("memory: ") + what + ": " + std::strerror(error_number) + remedy);
+    throw_page_error("memory", call, error_number, remedy);
 }
 
 // A range of pages, unmapped at its end.
@@ -116,17 +95,17 @@ private:
 // The writer's end.
 class memory {
 public:
-    // Throws EINVAL (no bytes, an impossible node), ENOMEM, EPERM or EAGAIN (locking), and
-    // what memfd_create(2) and mmap(2) fail with.
-    explicit memory(const memory_options& wanted) {
+    // `bytes` are rounded up to pages, huge ones where they are reserved. Throws EINVAL (no
+    // bytes, an impossible node), ENOMEM, EPERM or EAGAIN (locking), EOPNOTSUPP (a node on a
+    // kernel without NUMA), and what memfd_create(2) and mmap(2) fail with.
+    explicit memory(std::size_t wanted_bytes, const page_options& wanted = {}) {
         const bool reserved = wanted.pages == huge_pages::reserved;
-        const std::size_t unit =
-            reserved ? detail::huge_page_bytes : static_cast<std::size_t>(::getpagesize());
-        if (wanted.bytes == 0 || wanted.bytes > most) {
-            detail::throw_error(EINVAL, "memory: " + std::to_string(wanted.bytes) +
+        const std::size_t unit = reserved ? detail::huge_page_bytes : detail::page_bytes();
+        if (wanted_bytes == 0 || wanted_bytes > most) {
+            detail::throw_error(EINVAL, "memory: " + std::to_string(wanted_bytes) +
                                             " bytes: 1 to 2^46 are possible");
         }
-        const std::size_t bytes = (wanted.bytes + unit - 1) / unit * unit;
+        const std::size_t bytes = (wanted_bytes + unit - 1) / unit * unit;
         check_machine(bytes);
         fd_ = owned_fd(::memfd_create(
             "ipcdoor-memory",
@@ -142,10 +121,8 @@ public:
             detail::throw_memory_error("sealing (needs Linux 5.1)", errno);
         place(wanted);
         fill(bytes, reserved);
-        if (wanted.lock && ::mlock(pages_.data(), bytes) != 0) {
-            detail::throw_memory_error("mlock", errno,
-                                       "; raise the limit of locked memory (ulimit -l)");
-        }
+        if (wanted.prefault) detail::populate_pages("memory", pages_.data(), bytes);
+        if (wanted.lock) detail::lock_pages("memory", pages_.data(), bytes);
     }
 
     std::span<std::byte> bytes() const noexcept { return {pages_.data(), pages_.size()}; }
@@ -159,9 +136,7 @@ private:
     // programs on the way.
     static void check_machine(std::size_t bytes) {
         const long pages = ::sysconf(_SC_PHYS_PAGES);
-        if (pages < 0 ||
-            bytes / static_cast<std::size_t>(::getpagesize()) < static_cast<std::size_t>(pages))
-            return;
+        if (pages < 0 || bytes / detail::page_bytes() < static_cast<std::size_t>(pages)) return;
         detail::throw_error(
             ENOMEM, "memory: " + std::to_string(bytes) + " bytes are more than this machine has");
     }
@@ -176,25 +151,13 @@ private:
     }
 
     // Before there are pages.
-    void place(const memory_options& wanted) const {
+    void place(const page_options& wanted) const {
         if (wanted.pages == huge_pages::advise &&
             ::madvise(pages_.data(), pages_.size(), MADV_HUGEPAGE) != 0)
             detail::throw_memory_error("madvise(MADV_HUGEPAGE)", errno,
                                        "; this kernel has no transparent huge pages");
-        if (wanted.numa_node < 0) return;
-        constexpr unsigned long bits = std::numeric_limits<unsigned long>::digits;
-        std::array<unsigned long, 1024 / bits> nodes{};
-        const auto node = static_cast<unsigned long>(wanted.numa_node);
-        if (node >= 1024) {
-            detail::throw_error(
-                EINVAL, "memory: NUMA node " + std::to_string(node) + ": there are at most 1024");
-        }
-        nodes[node / bits] = 1UL << node % bits;
-        if (::syscall(SYS_mbind, pages_.data(), pages_.size(), MPOL_BIND, nodes.data(),
-                      nodes.size() * bits, 0) != 0) {
-            detail::throw_memory_error("mbind", errno,
-                                       "; numactl --hardware lists the nodes with memory");
-        }
+        if (wanted.numa_node >= 0)
+            detail::bind_pages("memory", pages_.data(), pages_.size(), wanted.numa_node, 0);
     }
 
     void fill(std::size_t bytes, bool reserved) const {

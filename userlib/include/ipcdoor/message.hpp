@@ -19,8 +19,9 @@
 // Every blocking member takes a deadline, at last; a duration counts from now.
 //
 // Threads. Any number may use one channel at once, in any mix. Only moving and
-// destroying it must be alone. A forked child may only destroy it. A loan, and a
-// message held in place, may be handed to another thread.
+// destroying it must be alone. A forked child may only destroy it (EPERM), as well as
+// pending replies, loans and messages held in place, which stay the parent's. The last two
+// may be handed to another thread.
 //
 // Event loops. Where try_receive() or try_send() returns false, or nothing, fd()
 // becomes readable once there is a message, or room: put it into epoll, and try until
@@ -65,7 +66,6 @@
 #define IPCDOOR_MESSAGE_HPP
 
 #include <sys/types.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <coroutine>
@@ -77,6 +77,7 @@
 #include <string_view>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include <ipcdoor/bytes.hpp>
 #include <ipcdoor/deadline.hpp>
@@ -329,7 +330,9 @@ private:
 
     void forget() noexcept {
         if (!call_) return;
-        if (const auto core = core_.lock()) core->receiver().forget_call(*call_);
+        const auto core = core_.lock();
+        // In a forked child another thread's lock may be held for ever.
+        if (core && !core->is_copy()) core->receiver().forget_call(*call_);
     }
 
     std::weak_ptr<detail::channel_core> core_;
@@ -357,7 +360,6 @@ public:
         core_ = std::move(other.core_);
         endpoint_ = std::move(other.endpoint_);
         full_ = other.full_;
-        owner_ = other.owner_;
         return *this;
     }
     ~channel() { leave_to_parent(); }
@@ -585,7 +587,7 @@ private:
     // In a forked child: locks and waiting threads in there are the parent's, and so is
     // whatever follows a reply. The endpoint's descriptors are closed.
     void leave_to_parent() noexcept {
-        if (core_ == nullptr || owner_ == ::getpid()) return;
+        if (core_ == nullptr || !core_->is_copy()) return;
         core_->leave_to_parent();
         static_cast<void>(new (std::nothrow)
                               std::shared_ptr<detail::channel_core>(std::move(core_)));
@@ -594,7 +596,6 @@ private:
     std::unique_ptr<endpoint> endpoint_;
     std::shared_ptr<detail::channel_core> core_;  // gone before the endpoint
     when_full full_;
-    pid_t owner_ = ::getpid();
 };
 
 }  // namespace ipcdoor

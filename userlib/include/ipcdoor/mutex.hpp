@@ -18,6 +18,11 @@
 // it unlocks without make_consistent(), nobody can lock the mutex any more:
 // ENOTRECOVERABLE.
 //
+// A thread that ends leaves what it holds when its thread_local objects are destroyed, so it
+// does not matter who gets its number. One that ends behind the C library's back (by the
+// system call), or locks later than that, is found by its number: where another thread of its
+// process has that by now, only when that one has ended, too.
+//
 // How. The lock word is a futex that the kernel knows as one with priority inheritance: who
 // waits lends the owner its priority. It holds the owner's thread number. Beside it in the
 // same 64-bit word stands the owner's attachment, {slot, generation}; user space takes and
@@ -30,6 +35,7 @@
 //
 // Where an owner may die, and who finds out:
 //
+//     the thread alone, by its end          it notes its death and hands it on by itself
 //     holding, others wait in the kernel    the kernel hands it on and says so
 //     holding, nobody waits                 the number is no thread's: FUTEX_LOCK_PI says
 //                                           ESRCH; or it is another thread's by now: the
@@ -47,9 +53,10 @@
 // while it holds it dies as owner. A fork()ed child may only destroy it, and opens its own.
 //
 // Errors, as ipcdoor::error: ETIMEDOUT, EDEADLK this thread holds it, or owners wait for
-// each other in a circle, EPERM unlocking what another thread holds, or a fork()ed child;
-// ENOTRECOVERABLE, EPROTO what is there is malformed or was overwritten, EXDEV, ENOSYS a
-// kernel without FUTEX_PI; and those of opening (semaphore.hpp).
+// each other in a circle (the kernel finds that out; one of PREEMPT_RT with
+// CONFIG_DEBUG_RT_MUTEXES does not, and the deadlines end it), EPERM unlocking what another
+// thread holds, or a fork()ed child; ENOTRECOVERABLE, EPROTO what is there is malformed or was
+// overwritten, EXDEV, ENOSYS a kernel without FUTEX_PI; and those of opening (semaphore.hpp).
 #ifndef IPCDOOR_MUTEX_HPP
 #define IPCDOOR_MUTEX_HPP
 
@@ -74,6 +81,7 @@
 #include <ipcdoor/deadline.hpp>
 #include <ipcdoor/detail/shared_object.hpp>
 #include <ipcdoor/detail/step.hpp>
+#include <ipcdoor/detail/thread_end.hpp>
 #include <ipcdoor/detail/wait_until.hpp>
 #include <ipcdoor/door.hpp>
 #include <ipcdoor/endpoint.hpp>
@@ -132,14 +140,10 @@ public:
     mutex(const mutex&) = delete;
     mutex& operator=(const mutex&) = delete;
     ~mutex() {
-        if (!object_.is_mine() || !held_by_this_thread()) return;
-        std::uint32_t consistent = mutex_consistent;
-        shared_.state.compare_exchange_strong(consistent, mutex_inconsistent);
-        IPCDOOR_STEP("close:inconsistent");
-        try {
-            leave(this_thread());
-        } catch (const error&) {
-            // It was overwritten: nothing of it is held here any more.
+        if (object_.is_mine()) {
+            die_if_held();
+        } else {
+            thread_end_.forget();
         }
     }
 
@@ -147,6 +151,7 @@ public:
     // deadline has passed, as by pthread_mutex_timedlock(3).
     lock_result lock(deadline until = {}) {
         object_.check();
+        thread_end_.watch(object_.process());
         const std::uint32_t me = this_thread();
         if (take_free(me)) [[likely]]
             return entered(me, false);
@@ -156,6 +161,7 @@ public:
     // busy where another thread holds it. Never waits.
     [[nodiscard]] lock_result try_lock() {
         object_.check();
+        thread_end_.watch(object_.process());
         const std::uint32_t me = this_thread();
         if (take_free(me)) [[likely]]
             return entered(me, false);
@@ -241,6 +247,19 @@ private:
     }
 
     // ---- taking and leaving it ----
+
+    // What this thread's death comes to.
+    void die_if_held() noexcept {
+        if (!held_by_this_thread()) return;
+        std::uint32_t consistent = mutex_consistent;
+        shared_.state.compare_exchange_strong(consistent, mutex_inconsistent);
+        IPCDOOR_STEP("close:inconsistent");
+        try {
+            leave(this_thread());
+        } catch (const error&) {
+            // It was overwritten: nothing of it is held here any more.
+        }
+    }
 
     bool take_free(std::uint32_t me) noexcept {
         std::uint64_t seen = shared_.word.load(std::memory_order_relaxed);
@@ -572,12 +591,6 @@ private:
     // 0 or an errno value.
     int futex(int operation, const timespec* until) const noexcept {
         auto* const word = reinterpret_cast<std::uint32_t*>(&shared_.word);
-#if defined(SYS_futex_time64)
-        // 32 bits: with a time_t of 64 only this one takes our timespec.
-        if (sizeof(until->tv_sec) > sizeof(long))
-            return ::syscall(SYS_futex_time64, word, operation, 0, until, nullptr, 0) == 0 ? 0
-                                                                                           : errno;
-#endif
         return ::syscall(SYS_futex, word, operation, 0, until, nullptr, 0) == 0 ? 0 : errno;
     }
 
@@ -607,6 +620,8 @@ private:
     const std::uint32_t record_;
     std::atomic<std::uint32_t> holder_{0};  // the thread that holds it by this object
     std::atomic<bool> without_pi2_{false};
+    detail::thread_end thread_end_{
+        this, [](void* object) noexcept { static_cast<mutex*>(object)->die_if_held(); }};
 };
 
 // Holds a mutex for its own lifetime.

@@ -20,7 +20,7 @@
 //
 // Threads. Any number may use one end at once. Moving, closing and destroying it
 // must be alone, shutdown_write() and shutdown_read() need not be. A forked child
-// may only destroy it, which ends nothing.
+// may only destroy it, which ends nothing: anything else is EPERM.
 //
 // Errors, as ipcdoor::error with these codes:
 //

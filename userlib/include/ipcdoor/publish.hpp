@@ -94,8 +94,7 @@ struct publisher_options {
     std::uint32_t mode = 0600;  // subscribing needs the write bit
     std::uint32_t source = IPCDOOR_SOURCE_AUTO;
     std::uint32_t backlog = 128;
-    // How the chunks are made; its `bytes` are not used.
-    memory_options memory{};
+    page_options memory{};  // of the chunks
 };
 
 struct publisher_stats {

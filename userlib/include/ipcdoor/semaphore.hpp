@@ -32,7 +32,6 @@
 #ifndef IPCDOOR_SEMAPHORE_HPP
 #define IPCDOOR_SEMAPHORE_HPP
 
-#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>

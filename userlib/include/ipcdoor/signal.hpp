@@ -25,6 +25,7 @@
 #include <ipcdoor.h>
 
 #include <ipcdoor/deadline.hpp>
+#include <ipcdoor/detail/connection.hpp>
 #include <ipcdoor/detail/wait_until.hpp>
 #include <ipcdoor/endpoint.hpp>
 #include <ipcdoor/error.hpp>
@@ -137,18 +138,14 @@ struct pulse_options {
 class pulse_port {
 public:
     explicit pulse_port(endpoint& end, const pulse_options& options = {}) : endpoint_(end.get()) {
-        struct ipcdoor_endpoint_info info {};
-        detail::throw_if(ipcdoor_endpoint_info(endpoint_, &info));
-        if ((info.flags & IPCDOOR_ENDPOINT_CONNECTION) == 0 || info.slots != 2 ||
-            info.slot_bytes < ring_data_offset) {
-            detail::throw_error(EINVAL,
-                                "pulse: this endpoint is not one of a connection; get it from "
-                                "connect() or accept()");
-        }
-        own_ = info.slot;
-        peer_ = 1 - info.slot;
-        mine_ = static_cast<pulse_slot*>(at(own_));
-        theirs_ = static_cast<const pulse_slot*>(at(peer_));
+        // A slot has a page at least, and so has room for the pulses.
+        const detail::connection_slots slots = detail::slots_of_connection(endpoint_, "pulse");
+        own_ = slots.own;
+        peer_ = slots.peer;
+        mine_ =
+            reinterpret_cast<pulse_slot*>(static_cast<std::byte*>(slots.mine) + ring_pulse_offset);
+        theirs_ = reinterpret_cast<const pulse_slot*>(static_cast<const std::byte*>(slots.theirs) +
+                                                      ring_pulse_offset);
         polled_ = vector_bit | options.other_vectors;
         // A second port on one endpoint goes on where the first one was.
         posted_ = mine_->posted.load(std::memory_order_relaxed);
@@ -308,7 +305,7 @@ public:
     }
 
 private:
-    static constexpr std::uint64_t vector_bit = std::uint64_t{1} << pulse_vector;
+    static constexpr std::uint64_t vector_bit = detail::vector_bit(pulse_vector);
 
     // A pulse of the peer's that waits. Its value stays there until it is taken.
     struct entry {
@@ -319,12 +316,6 @@ private:
 
     static constexpr bool contains(std::uint64_t set, unsigned code) noexcept {
         return (set >> code & 1) != 0;
-    }
-
-    void* at(std::uint32_t slot) const {
-        void* const memory = ipcdoor_slot_memory(endpoint_, slot);
-        if (memory == nullptr) detail::throw_if(-errno);
-        return static_cast<std::byte*>(memory) + ring_pulse_offset;
     }
 
     [[noreturn]] static void violation(const char* word, std::uint64_t found) {

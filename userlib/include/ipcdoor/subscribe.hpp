@@ -44,7 +44,7 @@
 #include <vector>
 
 #include <ipcdoor/deadline.hpp>
-#include <ipcdoor/detail/channel_link.hpp>
+#include <ipcdoor/detail/connection.hpp>
 #include <ipcdoor/detail/descriptor_passing.hpp>
 #include <ipcdoor/detail/fork_mark.hpp>
 #include <ipcdoor/detail/rendezvous.hpp>

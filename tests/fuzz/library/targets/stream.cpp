@@ -72,7 +72,7 @@ public:
     // ---- the doorbell ----
 
     int on_ring(std::uint32_t slot, std::uint32_t vector) override {
-        FUZZ_CHECK(vector == stream_link::data_vector || vector == stream_link::space_vector);
+        FUZZ_CHECK(vector == stream_link::reader_vector || vector == stream_link::writer_vector);
         if (slot == 0) return 0;  // a half that was shut down wakes its own threads
         FUZZ_CHECK(slot == 1);
         // The last two: it was counted, but a signal that the peer wants with it
@@ -87,9 +87,9 @@ public:
 
     int on_wait(std::uint64_t mask) override {
         const std::uint64_t vectors = mask & ~bit(IPCDOOR_VECTOR_LIFECYCLE);
-        FUZZ_CHECK(vectors == bit(stream_link::data_vector) ||
-                   vectors == bit(stream_link::space_vector) ||
-                   vectors == (bit(stream_link::data_vector) | bit(stream_link::hello_vector)));
+        FUZZ_CHECK(vectors == bit(stream_link::reader_vector) ||
+                   vectors == bit(stream_link::writer_vector) ||
+                   vectors == (bit(stream_link::reader_vector) | bit(detail::hello_vector)));
         if (in_.empty()) return -ETIMEDOUT;
         const std::uint8_t how = in_.byte();
         for (int moves = how >> 4 & 3; moves > 0; --moves) move();

@@ -10,7 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <span>
+#include <optional>
 #include <system_error>
 
 #include <ipcdoor.h>
@@ -19,6 +19,7 @@
 #include <ipcdoor/detail/channel_link.hpp>
 #include <ipcdoor/detail/channel_receiver.hpp>
 #include <ipcdoor/detail/channel_sender.hpp>
+#include <ipcdoor/detail/fork_mark.hpp>
 #include <ipcdoor/error.hpp>
 
 namespace ipcdoor::detail {
@@ -91,7 +92,9 @@ public:
             return true;
         });
     }
-    void let_go(const held_record& held) noexcept { in_.let_go(held); }
+    void let_go(const held_record& held) noexcept {
+        if (!is_copy()) in_.let_go(held);
+    }
 
     void call(unsigned lane, const cargo& load, message& into, std::uint64_t deadline_ns) {
         guarded([&] {
@@ -183,9 +186,12 @@ public:
             return in_.await(me, deadline_ns, true, owed);
         });
     }
-    void cancel_loan(const envelope& what) noexcept { out_.cancel_loan(what.lane); }
+    void cancel_loan(const envelope& what) noexcept {
+        if (!is_copy()) out_.cancel_loan(what.lane);
+    }
 
-    // In a forked child, of which this is a copy that is never used.
+    // In a forked child: memory, locks and waiting threads are the parent's.
+    bool is_copy() const noexcept { return !maker_.is_mine(); }
     void leave_to_parent() noexcept {
         descriptors_.close_all();
         out_.leave_to_parent();
@@ -205,6 +211,8 @@ private:
     // every other thread too.
     template <class Operation>
     bool guarded(Operation operation) {
+        if (is_copy())
+            throw_error(EPERM, "channel: it is the parent's; a forked child opens one by itself");
         link_.check_failed();
         try {
             return operation();
@@ -218,6 +226,7 @@ private:
         }
     }
 
+    const fork_mark maker_;
     descriptor_receiver descriptors_;  // in_'s
     channel_link link_;
     channel_sender out_;

@@ -15,6 +15,7 @@
 
 #include <ipcdoor.h>
 
+#include <ipcdoor/detail/connection.hpp>
 #include <ipcdoor/detail/descriptor_passing.hpp>
 #include <ipcdoor/detail/wait_until.hpp>
 #include <ipcdoor/error.hpp>
@@ -49,22 +50,6 @@ struct record_extras {
 };
 static_assert(sizeof(record_extras) == 16);
 
-// Vectors of the doorbell. signal.hpp has 4; 8 to 63 are the user's.
-inline constexpr std::uint32_t data_vector = 1;                 // the sender's rings have data
-inline constexpr std::uint32_t hello_vector = 3;                // the slot's header is written
-constexpr std::uint32_t space_vector(unsigned lane) noexcept {  // the receiver's ring has room
-    return lane == 0 ? 2 : 4 + lane;
-}
-constexpr std::uint64_t vector_bit(std::uint32_t vector) noexcept {
-    return std::uint64_t{1} << vector;
-}
-
-// A ring was counted, but a signal that the peer wants with it could not be sent (soft:):
-// that is the peer's affair, and no reason to fail here.
-constexpr bool lacks_only_signal(int rung) noexcept {
-    return rung == -EAGAIN || rung == -EOPNOTSUPP;
-}
-
 class channel_link {
 public:
     struct counters {
@@ -76,21 +61,10 @@ public:
 
     // `endpoint` is one of a connection's two and outlives this.
     channel_link(ipcdoor_endpoint* endpoint, const message_greeting& greeting)
-        : endpoint_(endpoint) {
-        struct ipcdoor_endpoint_info info {};
-        throw_if(ipcdoor_endpoint_info(endpoint, &info));
-        if ((info.flags & IPCDOOR_ENDPOINT_CONNECTION) == 0 || info.slots != 2) {
-            throw_error(EINVAL,
-                        "channel: this endpoint is not one of a connection; get it from "
-                        "connect() or accept()");
-        }
-        own_ = info.slot;
-        peer_ = 1 - info.slot;
-        mine_ = slot_memory(own_);
-        theirs_ = slot_memory(peer_);
-        if (static_cast<message_slot*>(mine_)->magic.load(std::memory_order_relaxed) != 0)
+        : endpoint_(endpoint), slots_(slots_of_connection(endpoint, "channel")) {
+        if (static_cast<message_slot*>(slots_.mine)->magic.load(std::memory_order_relaxed) != 0)
             throw_error(EBUSY, "channel: this endpoint already carries a channel");
-        geometry_ = init_message_slot(mine_, info.slot_bytes, greeting);
+        geometry_ = init_message_slot(slots_.mine, slots_.bytes, greeting);
         // The peer may wait for the header; if it died, the first use will tell.
         const int rung = ring(hello_vector);
         if (rung != -EPIPE) throw_if(rung);
@@ -99,22 +73,22 @@ public:
     channel_link& operator=(const channel_link&) = delete;
 
     const message_geometry& geometry() const noexcept { return geometry_; }
-    message_lane& mine(unsigned lane) noexcept { return message_lane_of(mine_, lane); }
+    message_lane& mine(unsigned lane) noexcept { return message_lane_of(slots_.mine, lane); }
     const message_lane& theirs(unsigned lane) const noexcept {
-        return message_lane_of(theirs_, lane);
+        return message_lane_of(slots_.theirs, lane);
     }
     std::byte* my_data(unsigned lane) noexcept {
-        return static_cast<std::byte*>(mine_) + geometry_.offset[lane];
+        return static_cast<std::byte*>(slots_.mine) + geometry_.offset[lane];
     }
     const std::byte* their_data(unsigned lane) const noexcept {
-        return static_cast<const std::byte*>(theirs_) + geometry_.offset[lane];
+        return static_cast<const std::byte*>(slots_.theirs) + geometry_.offset[lane];
     }
     // What the peer says of itself; read after await_peer().
     const message_greeting& peer_greeting() const noexcept { return peer_greeting_; }
     // As the driver captured it.
     peer_identity peer_process() const {
         struct ipcdoor_peer_info known {};
-        known.slot = peer_;
+        known.slot = slots_.peer;
         throw_if(ipcdoor_peer_info(endpoint_, &known));
         return {known.pid};
     }
@@ -128,8 +102,8 @@ public:
         std::unique_lock lock(hello_mutex_);
         bool gone = false;
         while (!ready_.load(std::memory_order_relaxed)) {
-            if (verify_message_slot(theirs_)) {
-                const auto& said = *static_cast<const message_slot*>(theirs_);
+            if (verify_message_slot(slots_.theirs)) {
+                const auto& said = *static_cast<const message_slot*>(slots_.theirs);
                 peer_greeting_ = {said.max_message_bytes.load(std::memory_order_relaxed),
                                   said.flags.load(std::memory_order_relaxed),
                                   said.descriptor_socket.load(std::memory_order_relaxed)};
@@ -167,7 +141,7 @@ public:
 
     int ring(std::uint32_t vector) noexcept {
         stats_.doorbells.fetch_add(1, std::memory_order_relaxed);
-        const int rung = ipcdoor_ring(endpoint_, peer_, 0, vector, 0);
+        const int rung = ipcdoor_ring(endpoint_, slots_.peer, 0, vector, 0);
         return lacks_only_signal(rung) ? 0 : rung;
     }
 
@@ -190,7 +164,7 @@ public:
     // Wakes this side's own threads that sleep in the back end. A failing ring leaves
     // them to their deadlines or the peer's next ring.
     void ring_own(std::uint32_t vector) noexcept {
-        static_cast<void>(ipcdoor_ring(endpoint_, own_, 0, vector, 0));
+        static_cast<void>(ipcdoor_ring(endpoint_, slots_.own, 0, vector, 0));
     }
 
     // 0, -EPIPE or -ETIMEDOUT. Anything else is a hint to look again, too, but
@@ -200,8 +174,8 @@ public:
         int waited;
         if (ring_first) {
             stats_.doorbells.fetch_add(1, std::memory_order_relaxed);
-            waited =
-                ipcdoor_ring_wait(endpoint_, peer_, 0, data_vector, 0, mask, deadline_ns, nullptr);
+            waited = ipcdoor_ring_wait(endpoint_, slots_.peer, 0, data_vector, 0, mask, deadline_ns,
+                                       nullptr);
             if (waited != -EINTR && !lacks_only_signal(waited)) return waited;
         }
         do {
@@ -240,17 +214,8 @@ public:
     }
 
 private:
-    void* slot_memory(std::uint32_t slot) const {
-        void* const memory = ipcdoor_slot_memory(endpoint_, slot);
-        if (memory == nullptr) throw_if(-errno);
-        return memory;
-    }
-
     ipcdoor_endpoint* const endpoint_;
-    std::uint32_t own_ = 0;
-    std::uint32_t peer_ = 0;
-    void* mine_ = nullptr;
-    const void* theirs_ = nullptr;
+    const connection_slots slots_;
     message_geometry geometry_;
     message_greeting peer_greeting_;  // before ready_
 

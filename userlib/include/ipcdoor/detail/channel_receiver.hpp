@@ -41,20 +41,13 @@
 #include <ipcdoor/deadline.hpp>
 #include <ipcdoor/detail/channel_link.hpp>
 #include <ipcdoor/detail/descriptor_passing.hpp>
+#include <ipcdoor/detail/spin.hpp>
 #include <ipcdoor/detail/wait_until.hpp>
 #include <ipcdoor/error.hpp>
 #include <ipcdoor/ring.hpp>
 #include <ipcdoor/scheduling.hpp>
 
 namespace ipcdoor::detail {
-
-inline void cpu_relax() noexcept {
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#endif
-}
 
 class channel_receiver {
 public:
@@ -469,14 +462,7 @@ private:
     // Looks for a record for spin_ns; the others may come and go meanwhile.
     bool spin(std::unique_lock<std::mutex>& lock) {
         lock.unlock();
-        const std::uint64_t end = ipcdoor_deadline_ns(limits_.spin_ns);
-        bool found = false;
-        do {
-            for (int i = 0; i < 32 && !found; ++i) {
-                found = next().has_value();
-                cpu_relax();
-            }
-        } while (!found && ipcdoor_now_ns() < end);
+        const bool found = spin_for(limits_.spin_ns, [this] { return next().has_value(); });
         lock.lock();
         return found;
     }

@@ -21,9 +21,9 @@ class chunk_pool {
 public:
     static constexpr std::uint32_t none = ~std::uint32_t{0};
 
-    chunk_pool(std::uint64_t chunk_bytes, std::uint32_t chunks, memory_options wanted)
+    chunk_pool(std::uint64_t chunk_bytes, std::uint32_t chunks, const page_options& wanted)
         : chunk_bytes_(chunk_bytes),
-          pages_(with_bytes(wanted, publish_stride(chunk_bytes) * chunks)),
+          pages_(publish_stride(chunk_bytes) * chunks, wanted),
           loaned_(chunks, false),
           marked_(chunks, false) {
         free_.reserve(chunks);
@@ -64,11 +64,6 @@ public:
     }
 
 private:
-    static memory_options with_bytes(memory_options wanted, std::uint64_t bytes) {
-        wanted.bytes = bytes;
-        return wanted;
-    }
-
     const std::uint64_t chunk_bytes_;
     const memory pages_;
     std::vector<bool> loaned_;

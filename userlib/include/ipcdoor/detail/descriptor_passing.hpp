@@ -186,7 +186,7 @@ public:
         if (::bind(names_.get(), reinterpret_cast<const sockaddr*>(&address),
                    sizeof(sa_family_t)) != 0)
             throw_descriptor_error("bind", errno);
-        if (::listen(names_.get(), 64) != 0) throw_descriptor_error("listen", errno);
+        if (::listen(names_.get(), queue_length) != 0) throw_descriptor_error("listen", errno);
         socklen_t length = sizeof address;
         if (::getsockname(names_.get(), reinterpret_cast<sockaddr*>(&address), &length) != 0)
             throw_descriptor_error("getsockname", errno);
@@ -204,12 +204,14 @@ public:
     // found no room among this process's open files.
     std::vector<owned_fd> take(unsigned lane, std::uint64_t token, std::size_t count,
                                const peer_identity& peer) {
-        for (int refusal = EAGAIN; !lanes_[lane];) {
-            // Strangers may come before the peer.
-            refusal = admit(peer);
-            if (refusal == 0 || lanes_[lane]) continue;
-            if (refusal != EAGAIN) throw_descriptor_error("accept", refusal);
-            ring_violation("descriptors that were never sent");
+        // Strangers may come before the peer, but it has come before its record: at most a full
+        // queue of them. Those who come after it do not keep this thread.
+        for (int looks = 0; !lanes_[lane]; ++looks) {
+            const int refusal = admit(peer);
+            if (lanes_[lane]) break;
+            if (refusal != 0 && refusal != EAGAIN) throw_descriptor_error("accept", refusal);
+            if (refusal == EAGAIN || looks * admitted_at_once > queue_length)
+                ring_violation("descriptors that were never sent");
         }
         return receive(lanes_[lane].get(), token, count);
     }
@@ -220,7 +222,7 @@ public:
         if (!names_) return EAGAIN;
         int refusal = 0;
         // Others wait for this thread.
-        for (int i = 0; i < 64 && refusal == 0; ++i) {
+        for (int i = 0; i < admitted_at_once && refusal == 0; ++i) {
             owned_fd came(::accept4(names_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
             if (!came) {
                 if (errno != EINTR && errno != ECONNABORTED) refusal = errno;
@@ -249,6 +251,9 @@ public:
     }
 
 private:
+    static constexpr int queue_length = 64;
+    static constexpr int admitted_at_once = 64;
+
     static std::vector<owned_fd> receive(int socket, std::uint64_t token, std::size_t count) {
         descriptor_packet word = 0;
         iovec bytes{&word, sizeof word};

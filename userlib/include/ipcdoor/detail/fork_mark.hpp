@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // Tells an object's maker from its fork()ed children, without a system call: a page that
-// the kernel wipes in children (MADV_WIPEONFORK).
+// the kernel wipes in children (MADV_WIPEONFORK). One for each object, because the library
+// keeps no global state.
 #ifndef IPCDOOR_DETAIL_FORK_MARK_HPP
 #define IPCDOOR_DETAIL_FORK_MARK_HPP
 
@@ -21,7 +22,8 @@ class fork_mark {
 public:
     fork_mark() : maker_(::getpid()), bytes_(static_cast<std::size_t>(::sysconf(_SC_PAGESIZE))) {
         page_ = ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (page_ == MAP_FAILED) throw_error(errno, "no memory for a page");
+        if (page_ == MAP_FAILED)
+            throw_error(errno, "no memory for the page that tells a process from its children");
         // Where the kernel cannot wipe, each use asks for the process's number.
         if (::madvise(page_, bytes_, MADV_WIPEONFORK) == 0)
             word_ = new (page_) std::atomic<unsigned>(1);

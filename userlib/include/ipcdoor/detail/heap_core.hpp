@@ -17,7 +17,6 @@
 #include <cstdint>
 #include <exception>
 #include <limits>
-#include <map>
 #include <new>
 #include <string>
 #include <string_view>
@@ -150,17 +149,13 @@ protected:
     }
 
     std::uint64_t reclaim_locked() {
-        std::map<std::uint64_t, bool> known;  // who lives
-        const auto is_dead = [&](std::uint64_t identity) {
-            const auto [at, is_new] = known.try_emplace(identity, true);
-            if (is_new) at->second = identity == lock_.me() || lock_.lives(identity);
-            return !at->second;
-        };
+        heap_lock::census census(lock_);
+        const auto is_dead = [&](std::uint64_t identity) { return census.is_dead(identity); };
         std::uint64_t count = roots_.discard_of(is_dead);
         granules_.for_owned([&](std::uint64_t granule) {
             const std::uint64_t tag =
                 granules_.owner_of(granule).tag.load(std::memory_order_relaxed);
-            if (tag == 0 || (tag & 1) != 0 || !is_dead(tag)) return;
+            if (tag == 0 || is_heap_root_tag(tag) || !is_dead(tag)) return;
             granules_.free(granule, granules_.length_of(granule));
             ++count;
         });

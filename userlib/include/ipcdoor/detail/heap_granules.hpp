@@ -195,13 +195,12 @@ public:
     }
 
     // Of an allocation, by its first granule.
-    std::uint64_t length_of(std::uint64_t first) const {
-        return next(first + 1, limit_,
-                    [this](std::uint64_t word) {
-                        return ~used_word(word) |
-                               bits(first_bits, word).load(std::memory_order_relaxed);
-                    }) -
-               first;
+    std::uint64_t length_of(std::uint64_t first) const { return end_of(first, limit_) - first; }
+    // Whether it has at least so many bytes. Looks at no more than these, whatever the bits say.
+    bool has_bytes(std::uint64_t first, std::uint64_t bytes) const {
+        if (bytes > (limit_ - first) * heap_granule) return false;
+        const std::uint64_t end = first + (bytes + heap_granule - 1) / heap_granule;
+        return end_of(first, end) >= end;
     }
     block block_at(const void* allocated) const {
         const std::uint64_t offset = distance_of(allocated);
@@ -270,6 +269,13 @@ public:
 private:
     shared_u64& bits(unsigned bitmap, std::uint64_t word) const noexcept {
         return word_at(place_.bitmap(bitmap) + word * 8);
+    }
+
+    // Where an allocation ends, or `most` where that is further.
+    std::uint64_t end_of(std::uint64_t first, std::uint64_t most) const {
+        return next(first + 1, most, [this](std::uint64_t word) {
+            return ~used_word(word) | bits(first_bits, word).load(std::memory_order_relaxed);
+        });
     }
 
     // ---- growing ----

@@ -14,6 +14,8 @@
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
+#include <optional>
+#include <vector>
 
 #include <ipcdoor.h>
 
@@ -72,12 +74,26 @@ public:
     // Whether the attachment that an identity names lives, as the doorbell's driver knows. This one
     // itself never waits for itself: its threads take turns.
     bool lives(std::uint64_t identity) const {
-        const std::uint64_t slot = heap_identity_slot(identity);
-        if (identity == me_ || slot >= slots_ || (identity & 1) != 0) return false;
-        const auto known = end_.slot_state(static_cast<std::uint32_t>(slot));
-        return known.state == IPCDOOR_SLOT_ALIVE &&
-               known.generation == heap_identity_generation(identity);
+        return identity != me_ && is_of_slot(identity) && identity == living(identity);
     }
+
+    // Who is dead, asked once for each slot: for as long as the lock is held, which who writes
+    // an identity takes as well.
+    class census {
+    public:
+        explicit census(const heap_lock& of) : of_(of), known_(of.slots_) {}
+        bool is_dead(std::uint64_t identity) {
+            if (identity == of_.me_) return false;
+            if (!of_.is_of_slot(identity)) return true;
+            auto& living = known_[heap_identity_slot(identity)];
+            if (!living) living = of_.living(identity);
+            return identity != *living;
+        }
+
+    private:
+        const heap_lock& of_;
+        std::vector<std::optional<std::uint64_t>> known_;
+    };
 
     // ---- news ----
 
@@ -163,6 +179,16 @@ private:
 
     [[noreturn]] static void timed_out() {
         throw_error(ETIMEDOUT, "heap: the deadline passed while somebody else changed the heap");
+    }
+
+    bool is_of_slot(std::uint64_t identity) const noexcept {
+        return heap_identity_slot(identity) < slots_ && (identity & 1) == 0;
+    }
+    // The identity that lives in the slot of this one; 0: nobody.
+    std::uint64_t living(std::uint64_t identity) const {
+        const auto slot = static_cast<std::uint32_t>(heap_identity_slot(identity));
+        const auto known = end_.slot_state(slot);
+        return known.state == IPCDOOR_SLOT_ALIVE ? heap_identity(slot, known.generation) : 0;
     }
 
     shared_u64& waiting_word() const noexcept { return head_.waiting[slot_ / 64]; }

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT
 //
 // The named objects of a heap: records (roots) in lists, one for each value of the name's hash.
+//
+// Whoever may write DATA may link them as it likes. Each operation takes time in proportion to
+// DATA's size at most: there is a step for each granule, and no step scans more than what its
+// root takes of DATA.
 #ifndef IPCDOOR_DETAIL_HEAP_ROOTS_HPP
 #define IPCDOOR_DETAIL_HEAP_ROOTS_HPP
 
@@ -13,6 +17,7 @@
 #include <iterator>
 #include <mutex>
 #include <new>
+#include <span>
 #include <string_view>
 #include <thread>
 #include <utility>
@@ -57,8 +62,7 @@ public:
             const heap_root& record = record_at(at.record);
             const std::uint64_t length = record.name_bytes.load(std::memory_order_relaxed);
             if (length != name.size()) continue;
-            if (sizeof(heap_root) + length >
-                granules_.length_of(at.record / heap_granule) * heap_granule)
+            if (!granules_.has_bytes(at.record / heap_granule, sizeof(heap_root) + length))
                 heap_damaged("a root's name is longer than the root");
             if (std::memcmp(granules_.base() + at.record + sizeof(heap_root), name.data(),
                             name.size()) == 0)
@@ -76,9 +80,8 @@ public:
                         "program that made it of the same version?");
         }
         const std::uint64_t object = record.object.load(std::memory_order_relaxed);
-        const std::uint64_t whole = granules_.length_of(offset / heap_granule) * heap_granule;
-        if (object < sizeof(heap_root) || object > whole || wanted.bytes > whole - object ||
-            (offset + object) % wanted.align != 0)
+        if (object < sizeof(heap_root) || (offset + object) % wanted.align != 0 ||
+            !granules_.has_bytes(offset / heap_granule, object + wanted.bytes))
             heap_damaged("a root's object lies outside of it");
         return granules_.base() + offset + object;
     }
@@ -118,60 +121,55 @@ public:
     // Frees it with what its constructor has allocated, where that did not come to its end. Returns
     // how many allocations were freed.
     std::uint64_t discard(const root& which) {
-        const heap_root& record = record_at(which.record);
         std::uint64_t count = 1;
-        if (const std::uint64_t serial = record.serial.load(std::memory_order_relaxed)) {
-            granules_.for_owned([&](std::uint64_t granule) {
-                if (granules_.owner_of(granule).tag.load(std::memory_order_relaxed) !=
-                    heap_root_tag(serial))
-                    return;
-                granules_.free(granule, granules_.length_of(granule));
-                ++count;
-            });
-        }
-        const std::uint64_t after = record.next.load(std::memory_order_relaxed);
-        if (after != 0 && !granules_.is_place_of_root(after))
-            heap_damaged("a root is out of range");
-        const std::uint64_t first = which.record / heap_granule;
-        granules_.free(first, granules_.length_of(first), which.link, after);
+        if (const std::uint64_t serial = serial_of(which)) count += free_owned_by({&serial, 1});
+        unlink(which);
         return count;
     }
     // Discards those whose builders is_dead(); returns how many allocations were freed.
     template <class IsDead>
     std::uint64_t discard_of(IsDead is_dead) {
+        std::vector<std::uint64_t> serials;
         std::uint64_t count = 0;
-        for (std::size_t bucket = 0; bucket < heap_buckets; ++bucket) {
-            std::uint64_t steps = 0;
-            for (root at{bucket_at(bucket), 0}; next(at);) {
-                if (++steps > granules_.limit()) heap_damaged("the roots are linked in a circle");
-                const std::uint64_t builder =
-                    record_at(at.record).builder.load(std::memory_order_acquire);
-                if (builder == 0 || !is_dead(builder)) {
-                    at.link = at.record;
-                    continue;
-                }
-                count += discard(at);
-            }
-        }
+        for_built([&](const root& at, std::uint64_t builder) {
+            if (!is_dead(builder)) return false;
+            if (const std::uint64_t serial = serial_of(at)) serials.push_back(serial);
+            ++count;
+            return false;
+        });
+        if (count == 0) return 0;
+        // All at once: a pass for each would take too long where there are many. Before the
+        // roots, which know what is theirs, should this process die here.
+        std::sort(serials.begin(), serials.end());
+        count = free_owned_by(serials);
+        for_built([&](const root& at, std::uint64_t builder) {
+            if (!is_dead(builder)) return false;
+            unlink(at);
+            ++count;
+            return true;
+        });
         return count;
     }
 
     // Verifies all of them; throws EPROTO with what is wrong. Returns how many there are.
     std::uint64_t check() const {
         std::uint64_t found = 0;
+        std::uint64_t bytes_of_all = 0;  // each byte is of one root
         for (std::size_t bucket = 0; bucket < heap_buckets; ++bucket) {
             root each{bucket_at(bucket), 0};
             for (; next(each); each.link = each.record) {
-                if (++found > granules_.limit()) heap_damaged("the roots are linked in a circle");
+                ++found;
                 const heap_root& record = record_at(each.record);
                 const std::uint64_t length = record.name_bytes.load(std::memory_order_relaxed);
                 const std::uint64_t object = record.object.load(std::memory_order_relaxed);
                 const std::uint64_t bytes = record.bytes.load(std::memory_order_relaxed);
-                const std::uint64_t whole =
-                    granules_.length_of(each.record / heap_granule) * heap_granule;
                 if (length > heap_max_name || object < sizeof(heap_root) + length ||
-                    object > whole || bytes > whole - object)
+                    bytes > granules_.limit() * heap_granule ||
+                    !granules_.has_bytes(each.record / heap_granule, object + bytes))
                     heap_damaged("a root does not fit its memory");
+                bytes_of_all += object + bytes;
+                if (bytes_of_all > granules_.limit() * heap_granule)
+                    heap_damaged("the roots are linked in a circle");
                 const std::string_view name(reinterpret_cast<const char*>(
                                                 granules_.base() + each.record + sizeof(heap_root)),
                                             length);
@@ -196,6 +194,49 @@ private:
             granules_.bit(heap_granules::owned_bits, at.record / heap_granule))
             heap_damaged("a root is out of range");
         return true;
+    }
+
+    // Calls each(at, builder) for all that somebody constructs or destroys; true: it has
+    // unlinked that one.
+    template <class Each>
+    void for_built(Each each) {
+        std::uint64_t steps = 0;
+        for (std::size_t bucket = 0; bucket < heap_buckets; ++bucket) {
+            for (root at{bucket_at(bucket), 0}; next(at);) {
+                if (++steps > granules_.limit()) heap_damaged("the roots are linked in a circle");
+                const std::uint64_t builder =
+                    record_at(at.record).builder.load(std::memory_order_acquire);
+                if (builder == 0 || !each(at, builder)) at.link = at.record;
+            }
+        }
+    }
+
+    std::uint64_t serial_of(const root& which) const {
+        return record_at(which.record).serial.load(std::memory_order_relaxed);
+    }
+
+    // Frees what the constructors of these roots, sorted, have allocated; returns how much.
+    std::uint64_t free_owned_by(std::span<const std::uint64_t> serials) {
+        std::uint64_t count = 0;
+        granules_.for_owned([&](std::uint64_t granule) {
+            const std::uint64_t tag =
+                granules_.owner_of(granule).tag.load(std::memory_order_relaxed);
+            if (!is_heap_root_tag(tag) ||
+                !std::binary_search(serials.begin(), serials.end(), heap_root_tag_serial(tag)))
+                return;
+            granules_.free(granule, granules_.length_of(granule));
+            ++count;
+        });
+        return count;
+    }
+
+    // Frees the root's own allocation.
+    void unlink(const root& which) {
+        const std::uint64_t after = record_at(which.record).next.load(std::memory_order_relaxed);
+        if (after != 0 && !granules_.is_place_of_root(after))
+            heap_damaged("a root is out of range");
+        const std::uint64_t first = which.record / heap_granule;
+        granules_.free(first, granules_.length_of(first), which.link, after);
     }
 
     heap_granules& granules_;

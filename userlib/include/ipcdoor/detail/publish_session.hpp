@@ -21,14 +21,14 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <string>
 #include <utility>
 #include <vector>
 
-#include <ipcdoor/detail/channel_link.hpp>
 #include <ipcdoor/detail/chunk_pool.hpp>
+#include <ipcdoor/detail/connection.hpp>
 #include <ipcdoor/detail/descriptor_passing.hpp>
 #include <ipcdoor/detail/step.hpp>
 #include <ipcdoor/endpoint.hpp>

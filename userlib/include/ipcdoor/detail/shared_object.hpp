@@ -16,10 +16,8 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <string>
 #include <thread>
-#include <utility>
 
 #include <ipcdoor.h>
 

@@ -19,6 +19,7 @@
 
 #include <ipcdoor.h>
 
+#include <ipcdoor/detail/fork_mark.hpp>
 #include <ipcdoor/detail/stream_in.hpp>
 #include <ipcdoor/detail/stream_link.hpp>
 #include <ipcdoor/detail/stream_out.hpp>
@@ -31,6 +32,9 @@ public:
     stream_core(ipcdoor_endpoint* endpoint, std::uint32_t roles, std::uint64_t spin_ns,
                 std::uint64_t limit)
         : link_(endpoint, roles, limit), out_(link_, spin_ns), in_(link_, spin_ns) {}
+
+    // False in a forked child, of which this is a copy: the memory is not there.
+    bool is_mine() const noexcept { return maker_.is_mine(); }
 
     stream_out& out() noexcept { return out_; }
     stream_in& in() noexcept { return in_; }
@@ -69,6 +73,7 @@ public:
     }
 
 private:
+    const fork_mark maker_;
     stream_link link_;
     stream_out out_;
     stream_in in_;

@@ -7,7 +7,6 @@
 #define IPCDOOR_DETAIL_STREAM_END_HPP
 
 #include <sys/uio.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstddef>
@@ -41,13 +40,10 @@ namespace detail {
 class stream_end {
 public:
     stream_end(stream_end&& other) noexcept
-        : owner_(other.owner_),
-          endpoint_(std::move(other.endpoint_)),
-          core_(std::move(other.core_)) {}
+        : endpoint_(std::move(other.endpoint_)), core_(std::move(other.core_)) {}
     stream_end& operator=(stream_end&& other) noexcept {
         if (this != &other) {
             close();
-            owner_ = other.owner_;
             endpoint_ = std::move(other.endpoint_);
             core_ = std::move(other.core_);
         }
@@ -70,7 +66,7 @@ public:
     // end. To be called when no other thread uses this.
     void close() noexcept {
         // A forked child's copy: memory and stream are the parent's.
-        if (core_ != nullptr && owner_ == ::getpid()) core_->finish();
+        if (core_ != nullptr && core_->is_mine()) core_->finish();
         abort();
     }
 
@@ -101,10 +97,12 @@ public:
         return *endpoint_;
     }
 
-    // For adapters.
+    // For adapters. EPERM in a forked child.
     stream_core& core() const {
         if (core_ == nullptr)
             throw_error(EBADF, "stream: it was closed, or moved from; open another one");
+        if (!core_->is_mine())
+            throw_error(EPERM, "stream: it is the parent's; a forked child opens one by itself");
         return *core_;
     }
 
@@ -115,7 +113,6 @@ protected:
                                               options.limit_bytes)) {}
 
 private:
-    pid_t owner_ = ::getpid();
     const int unwinding_ = std::uncaught_exceptions();  // when this object's life began
     std::unique_ptr<endpoint> endpoint_;
     std::unique_ptr<stream_core> core_;

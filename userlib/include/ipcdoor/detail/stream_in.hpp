@@ -3,7 +3,7 @@
 // The reading half of a stream: who reads, until when, and how it ends: cleanly,
 // once the writer finished and everything is read, or by the writer's death. One
 // thread at a time has the turn; it alone touches the cursor and waits for
-// data_vector.
+// reader_vector.
 #ifndef IPCDOOR_DETAIL_STREAM_IN_HPP
 #define IPCDOOR_DETAIL_STREAM_IN_HPP
 
@@ -16,11 +16,12 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 
 #include <ipcdoor.h>
 
-#include <ipcdoor/detail/channel_core.hpp>
 #include <ipcdoor/detail/cursor.hpp>
+#include <ipcdoor/detail/spin.hpp>
 #include <ipcdoor/detail/stream_link.hpp>
 #include <ipcdoor/detail/stream_parts.hpp>
 #include <ipcdoor/detail/turn.hpp>
@@ -71,7 +72,7 @@ public:
     template <class Parts>
     std::optional<std::size_t> try_read(const Parts& parts) {
         if (!turn_.take_briefly()) return std::nullopt;
-        const leaver here{*this};
+        const user here(*this);
         unarm();
         return read_now(parts, 0, false);
     }
@@ -103,30 +104,18 @@ public:
     std::span<const std::byte> peek(std::uint64_t deadline_ns) {
         user here(*this, deadline_ns);
         if (*await(deadline_ns, true) == 0) return {};
-        peeked_ =
-            static_cast<std::size_t>(std::min(cursor_->look(), cursor_->capacity() - offset_));
-        here.keep();
-        return {link_.peer_data() + offset_, peeked_};
+        return hand_out(here);
     }
 
     // The same without waiting; nothing where nothing is there.
     std::optional<std::span<const std::byte>> try_peek() {
         if (!turn_.take(0)) return std::nullopt;
-        struct giver {
-            stream_in* in;
-            ~giver() {
-                if (in != nullptr) in->turn_.give();
-            }
-        } here{this};
+        user here(*this);
         unarm();
         const std::optional<std::uint64_t> some = await(0, false);
         if (!some) return std::nullopt;
         if (*some == 0) return std::span<const std::byte>{};
-        peeked_ =
-            static_cast<std::size_t>(std::min(cursor_->look(), cursor_->capacity() - offset_));
-        here.in = nullptr;
-        turn_.keep();
-        return std::span<const std::byte>{link_.peer_data() + offset_, peeked_};
+        return hand_out(here);
     }
 
     // Gives back the first `bytes` of what was peeked.
@@ -152,18 +141,18 @@ public:
     // the end of the stream, the writer EPIPE.
     void shut() noexcept {
         if (shut_.exchange(true)) return;
-        link_.ring_own(stream_link::data_vector);
+        link_.ring_own(stream_link::reader_vector);
         link_.mine().gone.store(1, std::memory_order_release);
-        link_.ring_peer(stream_link::space_vector);
+        link_.ring_peer(stream_link::writer_vector);
     }
 
     // See stream_out.
     void acknowledge_stale() {
         if (!turn_.take_briefly()) return;
-        const leaver here{*this};
+        const user here(*this);
         if (left_armed_) return;
         try {
-            link_.acknowledge(std::uint64_t{1} << stream_link::data_vector);
+            link_.acknowledge(stream_link::reader_vector);
         } catch (const error&) {
             // Whoever uses this half meets it, too.
         }
@@ -173,39 +162,45 @@ private:
     // Has the turn, and gives it back unless it is kept.
     class user {
     public:
-        user(stream_in& in, std::uint64_t deadline_ns) : in_(in) {
+        // The turn was taken.
+        explicit user(stream_in& in) noexcept : in_(&in) {}
+        // Waits for it. What unarm() throws gives it back: this object is complete by then.
+        user(stream_in& in, std::uint64_t deadline_ns) : user(with_turn(in, deadline_ns)) {
+            in.unarm();
+        }
+        ~user() {
+            if (in_ != nullptr) in_->turn_.give();
+        }
+        user(const user&) = delete;
+        user& operator=(const user&) = delete;
+        void keep() noexcept { std::exchange(in_, nullptr)->turn_.keep(); }
+
+    private:
+        static stream_in& with_turn(stream_in& in, std::uint64_t deadline_ns) {
             if (!in.turn_.take(deadline_ns)) {
                 throw_error(ETIMEDOUT,
                             "stream: the deadline passed while another thread was reading");
             }
-            in.unarm();
-        }
-        ~user() {
-            if (!kept_) in_.turn_.give();
-        }
-        user(const user&) = delete;
-        user& operator=(const user&) = delete;
-        void keep() noexcept {
-            kept_ = true;
-            in_.turn_.keep();
+            return in;
         }
 
-    private:
-        stream_in& in_;
-        bool kept_ = false;
+        stream_in* in_;
     };
 
-    struct leaver {
-        stream_in& in;
-        ~leaver() { in.turn_.give(); }
-    };
+    // Some bytes are there: those that lie in one stretch. The turn is kept.
+    std::span<const std::byte> hand_out(user& here) {
+        peeked_ =
+            static_cast<std::size_t>(std::min(cursor_->look(), cursor_->capacity() - offset_));
+        here.keep();
+        return {link_.peer_data() + offset_, peeked_};
+    }
 
     // What a try_ call left behind. The turn is the caller's.
     void unarm() {
         if (!left_armed_) return;
         left_armed_ = false;
         if (cursor_) cursor_->disarm();
-        link_.acknowledge(std::uint64_t{1} << stream_link::data_vector);
+        link_.acknowledge(stream_link::reader_vector);
     }
 
     // True once the peer's header is there and right.
@@ -251,16 +246,18 @@ private:
                 if (!acknowledged) {
                     // Before the look that comes next, so that no ring is taken for it.
                     acknowledged = true;
-                    link_.acknowledge(std::uint64_t{1} << stream_link::data_vector);
+                    link_.acknowledge(stream_link::reader_vector);
                     continue;
                 }
                 if (cursor_ && !cursor_->arm()) continue;
                 left_armed_ = true;
                 return std::nullopt;
             }
-            if (spin_ns_ != 0 && deadline_ns != 0 && spin()) continue;
+            if (spin_ns_ != 0 && deadline_ns != 0 &&
+                spin_for(spin_ns_, [this] { return look().has_value(); }))
+                continue;
             if (cursor_ && !cursor_->arm()) continue;
-            const int waited = cursor_ ? link_.wait(stream_link::data_vector, deadline_ns)
+            const int waited = cursor_ ? link_.wait(stream_link::reader_vector, deadline_ns)
                                        : link_.wait_for_header(deadline_ns);
             if (waited == 0) continue;
             if (cursor_) cursor_->disarm();
@@ -271,18 +268,6 @@ private:
             }
             if (waited != -EPIPE) throw_if(waited);
         }
-    }
-
-    // Looks for bytes for spin_ns.
-    bool spin() {
-        const std::uint64_t end = ipcdoor_deadline_ns(spin_ns_);
-        do {
-            for (int i = 0; i < 32; ++i) {
-                if (look()) return true;
-                cpu_relax();
-            }
-        } while (ipcdoor_now_ns() < end);
-        return false;
     }
 
     template <class Parts>
@@ -324,12 +309,12 @@ private:
 
     // A dead writer needs no room.
     void publish() noexcept {
-        if (cursor_->publish()) link_.ring_peer(stream_link::space_vector);
+        if (cursor_->publish()) link_.ring_peer(stream_link::writer_vector);
     }
 
     stream_link& link_;
     const std::uint64_t spin_ns_;
-    turn turn_;
+    turn turn_{"stream: this thread is between peek() and consume(); end that first"};
     std::optional<consumer_cursor<1>> cursor_;  // all to left_armed_: who has the turn
     std::uint64_t offset_ = 0;                  // of head() in the data
     std::size_t peeked_ = 0;                    // handed out by peek()

@@ -2,7 +2,7 @@
 //
 // The writing half of a stream: who writes, until when, and what ends it. One
 // thread at a time has the turn; it alone touches the cursor and waits for
-// space_vector.
+// writer_vector.
 #ifndef IPCDOOR_DETAIL_STREAM_OUT_HPP
 #define IPCDOOR_DETAIL_STREAM_OUT_HPP
 
@@ -15,11 +15,12 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 
 #include <ipcdoor.h>
 
-#include <ipcdoor/detail/channel_core.hpp>
 #include <ipcdoor/detail/cursor.hpp>
+#include <ipcdoor/detail/spin.hpp>
 #include <ipcdoor/detail/stream_link.hpp>
 #include <ipcdoor/detail/stream_parts.hpp>
 #include <ipcdoor/detail/turn.hpp>
@@ -93,8 +94,9 @@ public:
     std::optional<std::size_t> write_some(std::span<const std::byte> bytes,
                                           std::uint64_t deadline_ns, bool block) {
         if (!block) {
-            const brief_user here(*this);
-            if (!here) return std::nullopt;
+            if (!turn_.take_briefly()) return std::nullopt;
+            const user here(*this);
+            unarm();
             return write_some_now(bytes, 0, false);
         }
         const user here(*this, deadline_ns);
@@ -103,35 +105,20 @@ public:
 
     // Room in one stretch, 1 to `bytes`; the turn is kept until commit().
     std::span<std::byte> reserve(std::size_t bytes, std::uint64_t deadline_ns) {
-        if (bytes == 0) throw_error(EINVAL, "stream: reserve() of 0 bytes; ask for 1 at least");
+        check_reservation(bytes);
         user here(*this, deadline_ns);
         static_cast<void>(await(std::min<std::uint64_t>(bytes, half()), deadline_ns, true));
-        // Some was known of; there may be more.
-        const std::uint64_t room = cursor_.room(std::min<std::uint64_t>(bytes, capacity()));
-        reserved_ = static_cast<std::size_t>(
-            std::min<std::uint64_t>({room, bytes, cursor_.capacity() - offset_}));
-        here.keep();
-        return {data_ + offset_, reserved_};
+        return hand_out(here, bytes);
     }
 
     // The same without waiting; nothing where there is no room now.
     std::optional<std::span<std::byte>> try_reserve(std::size_t bytes) {
-        if (bytes == 0) throw_error(EINVAL, "stream: reserve() of 0 bytes; ask for 1 at least");
+        check_reservation(bytes);
         if (!turn_.take(0)) return std::nullopt;
-        struct leaver {
-            stream_out* out;
-            ~leaver() {
-                if (out != nullptr) out->leave();
-            }
-        } here{this};
+        user here(*this);
         unarm();
         if (!await(std::min<std::uint64_t>(bytes, half()), 0, false)) return std::nullopt;
-        const std::uint64_t room = cursor_.room(std::min<std::uint64_t>(bytes, capacity()));
-        reserved_ = static_cast<std::size_t>(
-            std::min<std::uint64_t>({room, bytes, cursor_.capacity() - offset_}));
-        here.out = nullptr;
-        turn_.keep();
-        return std::span<std::byte>{data_ + offset_, reserved_};
+        return hand_out(here, bytes);
     }
 
     // Publishes the first `bytes` of what was reserved.
@@ -158,7 +145,7 @@ public:
             if (all_read()) return;
             if (over) throw_error(EPIPE, "stream: the reader is gone before it had read all");
             if (!cursor_.arm(capacity())) return;
-            const int waited = link_.wait(stream_link::space_vector, deadline_ns);
+            const int waited = link_.wait(stream_link::writer_vector, deadline_ns);
             if (waited == 0) continue;
             cursor_.disarm();
             if (waited == -ETIMEDOUT) {
@@ -181,7 +168,7 @@ public:
     // told, and what it has published is the end.
     void shut() noexcept {
         shut_.store(true);
-        link_.ring_own(stream_link::space_vector);
+        link_.ring_own(stream_link::writer_vector);
         finish_if_free();
     }
 
@@ -190,57 +177,64 @@ public:
         shut_.store(true);
         if (finished_.exchange(true)) return;
         link_.mine().finished.store(1, std::memory_order_release);
-        link_.ring_peer(stream_link::data_vector);
+        link_.ring_peer(stream_link::reader_vector);
     }
 
     // For the other half's try_ calls: takes rings that nobody here waits for, so that
     // the endpoint's descriptor does not stay readable by them.
     void acknowledge_stale() {
         if (!turn_.take_briefly()) return;
-        if (!left_armed_) try_acknowledge();
-        leave();
+        const user here(*this);
+        if (left_armed_) return;
+        try {
+            link_.acknowledge(stream_link::writer_vector);
+        } catch (const error&) {
+            // Whoever uses this half meets it, too.
+        }
     }
 
 private:
     // Has the turn, and gives it back unless it is kept.
     class user {
     public:
-        user(stream_out& out, std::uint64_t deadline_ns) : out_(out) {
+        // The turn was taken.
+        explicit user(stream_out& out) noexcept : out_(&out) {}
+        // Waits for it. What unarm() throws gives it back: this object is complete by then.
+        user(stream_out& out, std::uint64_t deadline_ns) : user(with_turn(out, deadline_ns)) {
+            out.unarm();
+        }
+        ~user() {
+            if (out_ != nullptr) out_->leave();
+        }
+        user(const user&) = delete;
+        user& operator=(const user&) = delete;
+        void keep() noexcept { std::exchange(out_, nullptr)->turn_.keep(); }
+
+    private:
+        static stream_out& with_turn(stream_out& out, std::uint64_t deadline_ns) {
             if (!out.turn_.take(deadline_ns)) {
                 throw_error(ETIMEDOUT,
                             "stream: the deadline passed while another thread was writing");
             }
-            out.unarm();
-        }
-        ~user() {
-            if (!kept_) out_.leave();
-        }
-        user(const user&) = delete;
-        user& operator=(const user&) = delete;
-        void keep() noexcept {
-            kept_ = true;
-            out_.turn_.keep();
+            return out;
         }
 
-    private:
-        stream_out& out_;
-        bool kept_ = false;
+        stream_out* out_;
     };
 
-    class brief_user {
-    public:
-        explicit brief_user(stream_out& out) : out_(out), taken_(out.turn_.take_briefly()) {}
-        ~brief_user() {
-            if (taken_) out_.leave();
-        }
-        brief_user(const brief_user&) = delete;
-        brief_user& operator=(const brief_user&) = delete;
-        explicit operator bool() const noexcept { return taken_; }
+    static void check_reservation(std::size_t bytes) {
+        if (bytes == 0) throw_error(EINVAL, "stream: reserve() of 0 bytes; ask for 1 at least");
+    }
 
-    private:
-        stream_out& out_;
-        bool taken_;
-    };
+    // There is some room: what of it lies in one stretch, up to `bytes`. The turn is kept.
+    std::span<std::byte> hand_out(user& here, std::size_t bytes) {
+        // Some was known of; there may be more.
+        const std::uint64_t room = cursor_.room(std::min<std::uint64_t>(bytes, capacity()));
+        reserved_ = static_cast<std::size_t>(
+            std::min<std::uint64_t>({room, bytes, cursor_.capacity() - offset_}));
+        here.keep();
+        return {data_ + offset_, reserved_};
+    }
 
     std::uint64_t half() const noexcept { return std::max<std::uint64_t>(1, capacity() / 2); }
 
@@ -261,15 +255,7 @@ private:
         if (!left_armed_) return;
         left_armed_ = false;
         cursor_.disarm();
-        link_.acknowledge(std::uint64_t{1} << stream_link::space_vector);
-    }
-
-    void try_acknowledge() {
-        try {
-            link_.acknowledge(std::uint64_t{1} << stream_link::space_vector);
-        } catch (const error&) {
-            // Whoever uses this half meets it, too.
-        }
+        link_.acknowledge(stream_link::writer_vector);
     }
 
     [[noreturn]] static void throw_gone() {
@@ -293,16 +279,19 @@ private:
                 if (!acknowledged) {
                     // Before the look that comes next, so that no ring is taken for it.
                     acknowledged = true;
-                    link_.acknowledge(std::uint64_t{1} << stream_link::space_vector);
+                    link_.acknowledge(stream_link::writer_vector);
                     continue;
                 }
                 if (!cursor_.arm(need)) continue;
                 left_armed_ = true;
                 return std::nullopt;
             }
-            if (spin_ns_ != 0 && deadline_ns != 0 && spin()) continue;
+            if (spin_ns_ != 0 && deadline_ns != 0 && spin_for(spin_ns_, [this] {
+                    return cursor_.room(1) != 0 || shut_.load(std::memory_order_relaxed);
+                }))
+                continue;
             if (!cursor_.arm(need)) continue;
-            const int waited = link_.wait(stream_link::space_vector, deadline_ns);
+            const int waited = link_.wait(stream_link::writer_vector, deadline_ns);
             if (waited == 0) continue;
             cursor_.disarm();
             if (waited == -ETIMEDOUT) {
@@ -315,21 +304,8 @@ private:
         }
     }
 
-    // Looks for room for spin_ns.
-    bool spin() {
-        const std::uint64_t end = ipcdoor_deadline_ns(spin_ns_);
-        do {
-            for (int i = 0; i < 32; ++i) {
-                if (cursor_.room(1) != 0) return true;
-                cpu_relax();
-            }
-        } while (ipcdoor_now_ns() < end && !shut_.load(std::memory_order_relaxed));
-        return false;
-    }
-
     std::optional<std::size_t> write_some_now(std::span<const std::byte> bytes,
                                               std::uint64_t deadline_ns, bool block) {
-        if (!block) unarm();
         if (bytes.empty()) {
             check_open();
             return 0;
@@ -362,12 +338,12 @@ private:
     }
 
     void publish() noexcept {
-        if (cursor_.publish()) link_.ring_peer(stream_link::data_vector);
+        if (cursor_.publish()) link_.ring_peer(stream_link::reader_vector);
     }
 
     stream_link& link_;
     const std::uint64_t spin_ns_;
-    turn turn_;
+    turn turn_{"stream: this thread is between reserve() and commit(); end that first"};
     producer_cursor<1> cursor_;  // all to left_armed_: who has the turn
     std::byte* const data_;
     std::uint64_t offset_;      // of tail() in the data

@@ -22,6 +22,9 @@ namespace ipcdoor::detail {
 class turn {
 public:
     turn() = default;
+    // One that may be kept. `how_to_end`, a literal, tells the thread that keeps it what to do
+    // before it can have it again.
+    explicit turn(const char* how_to_end) noexcept : how_to_end_(how_to_end) {}
     turn(const turn&) = delete;
     turn& operator=(const turn&) = delete;
 
@@ -29,11 +32,8 @@ public:
     [[nodiscard]] bool take(std::uint64_t deadline_ns) {
         std::uint32_t expected = is_free;
         if (state_.compare_exchange_strong(expected, is_taken)) return true;
-        if (keeper_.load(std::memory_order_relaxed) == std::this_thread::get_id()) {
-            throw_error(EDEADLK,
-                        "stream: this thread is between reserve() and commit(), or peek() and "
-                        "consume(), in this direction; end that first");
-        }
+        if (keeper_.load(std::memory_order_relaxed) == std::this_thread::get_id())
+            throw_error(EDEADLK, how_to_end_);
         std::unique_lock lock(mutex_);
         // From the exchange until it waits this thread holds the mutex, which whoever
         // gives the turn back takes as well: the notification cannot come in between.
@@ -55,7 +55,7 @@ public:
         }
     }
 
-    // It is kept until somebody calls give().
+    // It is kept until somebody calls give(). Only of one that was made for it.
     void keep() noexcept { keeper_.store(std::this_thread::get_id(), std::memory_order_relaxed); }
 
     void give() noexcept {
@@ -71,6 +71,7 @@ private:
     static constexpr std::uint32_t is_taken_briefly = 2;
     static constexpr std::uint32_t is_wanted = 3;  // taken, and somebody may wait for it
 
+    const char* const how_to_end_ = "";
     std::atomic<std::uint32_t> state_{is_free};
     std::atomic<std::thread::id> keeper_{};
     std::mutex mutex_;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// send and receive: order, content, boundaries, sizes, full queues, deadlines.
+// Messages that are sent and received: order, content, boundaries, sizes, full queues, deadlines.
 #include <array>
 #include <atomic>
 #include <cerrno>
@@ -91,6 +91,22 @@ TEST_CASE("a channel of the smallest slots works", "[message]") {
         client.send(pattern(1, 1008), soon);
         REQUIRE(server.receive(soon).text() == pattern(1, 1008));
     }
+}
+
+TEST_CASE("an endpoint carries one channel, and only one of a connection does", "[message]") {
+    auto ends = connected_pair();
+    auto& accepted = ends.first;
+    ipcdoor_endpoint* const raw = accepted.get();
+    channel first(std::move(accepted));
+    CHECK(error_of([&] {
+              endpoint again(raw);
+              try {
+                  const detail::channel_core second(again.get(), {0, 0, 0});
+              } catch (...) {
+                  (void)again.release();
+                  throw;
+              }
+          }) == EBUSY);
 }
 
 TEST_CASE("a full queue refuses, blocks until the deadline, and takes more after a receive",

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What goes along with a message: file descriptors, and how its sender is scheduled.
+// File descriptors that go along with a message.
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -10,16 +10,26 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <span>
+#include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
+
+#include <ipcdoor/message.hpp>
+#include <ipcdoor/owned_fd.hpp>
 
 #include "lib/lib_support.hpp"
 #include "lib/puppet.hpp"
 #include "support/catch.hpp"
 #include "support/process.hpp"
+#include "support/threads.hpp"
 
 using namespace ipcdoor;
 using namespace ipcdoor::test;
@@ -33,27 +43,14 @@ channel_options takes(std::size_t descriptors) {
     return options;
 }
 
-// Of pipe(2): what is written into one end is read from the other.
-struct pipe_fds {
-    owned_fd read;
-    owned_fd write;
-
-    pipe_fds() {
-        std::array<int, 2> both{};
-        REQUIRE(::pipe2(both.data(), O_CLOEXEC) == 0);
-        read = owned_fd(both[0]);
-        write = owned_fd(both[1]);
-    }
-};
-
-std::string read_from(const owned_fd& fd) {
+std::string read_from(int fd) {
     std::array<char, 64> text{};
-    const ssize_t got = ::read(fd.get(), text.data(), text.size());
+    const ssize_t got = ::read(fd, text.data(), text.size());
     return got < 0 ? "error" : std::string(text.data(), static_cast<std::size_t>(got));
 }
 
-bool write_to(const owned_fd& fd, const std::string& text) {
-    return ::write(fd.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
+bool write_to(int fd, const std::string& text) {
+    return ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size());
 }
 
 bool same_file(int one, int other) {
@@ -61,12 +58,6 @@ bool same_file(int one, int other) {
     struct stat b {};
     return ::fstat(one, &a) == 0 && ::fstat(other, &b) == 0 && a.st_ino == b.st_ino &&
            a.st_dev == b.st_dev;
-}
-
-std::size_t open_files() {
-    std::size_t count = 0;
-    for (int fd = 0; fd < 1024; ++fd) count += ::fcntl(fd, F_GETFD) >= 0 ? 1 : 0;
-    return count;
 }
 
 // An abstract socket with a name of the kernel's, as channels have them.
@@ -106,9 +97,9 @@ int connect_to(std::uint64_t number) {
 
 TEST_CASE("a file descriptor goes along with a message", "[message][descriptors]") {
     auto [one, other] = channel_pair(8192, takes(4));
-    const std::size_t before = open_files();
+    const std::size_t before = open_fd_count();
     {
-        pipe_fds made;
+        kernel_pipe made;
         const std::array fds{made.write.get(), STDIN_FILENO};
         one.send("here it is", {.descriptors = fds}, soon);
         made.write.reset();
@@ -119,12 +110,12 @@ TEST_CASE("a file descriptor goes along with a message", "[message][descriptors]
         REQUIRE(taken.size() == 2);
         CHECK(got.descriptor_count() == 0);
         CHECK((::fcntl(taken[0].get(), F_GETFD) & FD_CLOEXEC) != 0);
-        CHECK(write_to(taken[0], "through it"));
-        CHECK(read_from(made.read) == "through it");
+        CHECK(write_to(taken[0].get(), "through it"));
+        CHECK(read_from(made.read.get()) == "through it");
         CHECK(same_file(taken[1].get(), STDIN_FILENO));
     }
     // The lane's two ends of a socket stay.
-    CHECK(open_files() == before + 2);
+    CHECK(open_fd_count() == before + 2);
     // A message that is dropped closes what it has; one without has none.
     one.send("", {.descriptors = std::array{STDIN_FILENO}}, soon);
     one.send("bare", soon);
@@ -134,13 +125,13 @@ TEST_CASE("a file descriptor goes along with a message", "[message][descriptors]
     other.receive(got, soon);
     CHECK(got.text() == "bare");
     CHECK(got.descriptor_count() == 0);
-    CHECK(open_files() == before + 2);
+    CHECK(open_fd_count() == before + 2);
 }
 
 TEST_CASE("descriptors keep to their message, whatever its priority and size",
           "[message][descriptors]") {
     auto [one, other] = channel_pair(8192, takes(1));
-    std::vector<pipe_fds> pipes(4);
+    std::vector<kernel_pipe> pipes(4);
     const auto send = [&, &from = one](unsigned which, unsigned priority) {
         const std::array fds{pipes[which].read.get()};
         from.send(std::to_string(which), {.priority = priority, .descriptors = fds}, soon);
@@ -182,7 +173,7 @@ TEST_CASE("descriptors keep to their message, whatever its priority and size",
 TEST_CASE("requests and replies carry descriptors, also what a call sets aside",
           "[call][descriptors]") {
     auto [client, server] = channel_pair(8192, takes(2));
-    const pipe_fds made;
+    const kernel_pipe made;
     std::thread service_thread([&, &from = server] {
         for (int i = 0; i < 2; ++i) {
             message request = from.receive(soon);
@@ -291,8 +282,8 @@ TEST_CASE("descriptors arrive from a sender that is dead by then",
     child peer([&] {
         channel end(local.connect());
         end.send("first", soon);
-        const pipe_fds made;
-        if (!write_to(made.write, "left behind")) return 1;
+        const kernel_pipe made;
+        if (!write_to(made.write.get(), "left behind")) return 1;
         end.send("the last", {.descriptors = std::array{made.read.get()}}, soon);
         sent.open();
         std::this_thread::sleep_for(soon);  // to be killed
@@ -305,7 +296,7 @@ TEST_CASE("descriptors arrive from a sender that is dead by then",
     CHECK(peer.wait().signaled(9));
     message got = end.receive(soon);
     CHECK(got.text() == "the last");
-    CHECK(read_from(got.take_descriptors().at(0)) == "left behind");
+    CHECK(read_from(got.take_descriptors().at(0).get()) == "left behind");
     CHECK(error_of([&] { end.receive(soon); }) == EPIPE);
 }
 
@@ -356,10 +347,10 @@ TEST_CASE("descriptors go to nobody but the peer", "[message][descriptors][hosti
     channel end(std::move(ends.second));
     gate named;
     gate tried;
-    pipe_fds number;
+    kernel_pipe number;
     child other([&] {
         const stranger_socket mine;
-        if (!write_to(number.write, std::to_string(mine.number))) return 1;
+        if (!write_to(number.write.get(), std::to_string(mine.number))) return 1;
         tried.wait();
         const owned_fd came(::accept4(mine.fd.get(), nullptr, nullptr, SOCK_NONBLOCK));
         if (!came) return 2;
@@ -367,7 +358,7 @@ TEST_CASE("descriptors go to nobody but the peer", "[message][descriptors][hosti
         // It was left before it got anything.
         return ::recv(came.get(), got.data(), got.size(), 0) == 0 ? 0 : 3;
     });
-    const std::uint64_t theirs = std::stoull(read_from(number.read));
+    const std::uint64_t theirs = std::stoull(read_from(number.read.get()));
     peer.open({1 << 20, 0, theirs | std::uint64_t{1} << 32});
     CHECK(error_of([&] { end.send("x", {.descriptors = std::array{STDIN_FILENO}}, soon); }) ==
           EPROTO);
@@ -419,75 +410,14 @@ TEST_CASE("a forked child keeps none of a channel's sockets open", "[message][de
     one.send("x", {.descriptors = std::array{STDIN_FILENO}}, soon);
     CHECK(other.receive(soon).descriptor_count() == 1);
     child peer([&, &a = one, &b = other] {
-        const std::size_t before = open_files();
+        const std::size_t before = open_fd_count();
         { const channel gone_one(std::move(a)), gone_other(std::move(b)); }
         // Two names, two ends of a lane; and what the endpoints have.
-        return open_files() + 4 <= before ? 0 : 1;
+        return open_fd_count() + 4 <= before ? 0 : 1;
     });
     CHECK(peer.wait().exited());
     one.send("y", {.descriptors = std::array{STDIN_FILENO}}, soon);
     CHECK(other.receive(soon).descriptor_count() == 1);
-}
-
-// ---- scheduling ---------------------------------------------------------------
-
-TEST_CASE("a message says how its sender is scheduled, where the receiver asks for it",
-          "[message][scheduling]") {
-    channel_options asks;
-    asks.ask_scheduling = true;
-    auto ends = connected_pair(channel_slot_bytes(8192));
-    channel server(std::move(ends.first), asks);
-    channel client(std::move(ends.second));
-    client.send("mine", soon);
-    message got = server.receive(soon);
-    REQUIRE(got.sender_scheduling().has_value());
-    CHECK(*got.sender_scheduling() == current_scheduling());
-
-    std::thread([&] {
-        CHECK_IN_THREAD(::setpriority(PRIO_PROCESS, static_cast<id_t>(::gettid()), 7) == 0);
-        client.send("nicer", soon);
-        loaned_message loan = client.loan(5, soon);
-        std::memcpy(loan.bytes().data(), "loan!", 5);
-        loan.publish();
-        client.send(pattern(3, 9'000), soon);
-    }).join();
-    for (const std::string& expected :
-         {std::string("nicer"), std::string("loan!"), pattern(3, 9'000)}) {
-        server.receive(got, soon);
-        CHECK(got.text() == expected);
-        REQUIRE(got.sender_scheduling().has_value());
-        CHECK(got.sender_scheduling()->nice == 7);
-    }
-    // Nobody asked at the other end.
-    server.send("back", soon);
-    CHECK_FALSE(client.receive(soon).sender_scheduling().has_value());
-    // Requests carry it, replies do not.
-    std::thread service_thread([&] {
-        const message request = server.receive(soon);
-        CHECK_IN_THREAD(request.sender_scheduling().has_value());
-        server.reply(request, "done", soon);
-    });
-    const message reply = client.call("please", soon);
-    service_thread.join();
-    CHECK(reply.text() == "done");
-    CHECK_FALSE(reply.sender_scheduling().has_value());
-}
-
-TEST_CASE("a thread takes on another scheduling, as far as it is told to", "[scheduling]") {
-    std::thread([] {
-        const scheduling before = current_scheduling();
-        {
-            const scheduling_guard nicer({SCHED_OTHER, 12, 0}, {99, 15});
-            CHECK_IN_THREAD(current_scheduling() == scheduling{SCHED_OTHER, 15, 0});
-        }
-        // Up again takes a right.
-        if (::geteuid() == 0) CHECK_IN_THREAD(current_scheduling() == before);
-        CHECK_IN_THREAD(error_of([] { const scheduling_guard none({77, 0, 0}); }) == EINVAL);
-    }).join();
-    child peer = child::as_user(4321, [] {
-        return error_of([] { const scheduling_guard fifo({SCHED_FIFO, 0, 10}); }) == EPERM ? 0 : 1;
-    });
-    CHECK(peer.wait().exited());
 }
 
 TEST_CASE("a process without room for the socket of descriptors is told so, and goes on later",
@@ -512,15 +442,4 @@ TEST_CASE("a process without room for the socket of descriptors is told so, and 
     end.receive(soon);
     end.send("x", {.descriptors = std::array{STDIN_FILENO}}, soon);
     CHECK(peer.wait().exited());
-}
-
-TEST_CASE("the longest loan is the same where the receiver asks for scheduling",
-          "[message][scheduling]") {
-    channel_options asks;
-    asks.ask_scheduling = true;
-    auto ends = connected_pair(channel_slot_bytes(8192));
-    const channel server(std::move(ends.first), asks);
-    channel client(std::move(ends.second));
-    client.loan(client.max_record_bytes(), soon).publish();
-    CHECK(client.try_send(pattern(1, client.max_record_bytes())));
 }

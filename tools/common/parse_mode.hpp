@@ -8,7 +8,7 @@
 #include <exception>
 #include <string>
 
-namespace ipcdoor_tools {
+namespace common {
 
 // Octal permission bits. Throws CLI::ValidationError.
 inline std::uint32_t parse_mode(const std::string& text) {
@@ -24,4 +24,4 @@ inline std::uint32_t parse_mode(const std::string& text) {
     return static_cast<std::uint32_t>(mode);
 }
 
-}  // namespace ipcdoor_tools
+}  // namespace common

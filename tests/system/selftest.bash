@@ -1,12 +1,9 @@
 # shellcheck shell=bash
 # For the tests of the harness itself: a stand-in for the module that misbehaves on
-# demand (qemu/selftest), and what must become of it. Sourced; sets top, build, work
-# and misbehaving, the module's file.
+# demand (qemu/selftest), and what must become of it. Sourced; sets misbehaving, the
+# module's file, beside what scratch.bash does.
 
-top=$(cd "$(dirname "$(realpath "${BASH_SOURCE[0]}")")/../.." && pwd)
-build=${IPCDOOR_BUILD:-$top/build}
-work=$(mktemp -d "${TMPDIR:-/tmp}/ipcdoor-selftest.XXXXXX")
-trap 'rm -rf "$work"' EXIT
+. "$(dirname "$(realpath "${BASH_SOURCE[0]}")")/scratch.bash"
 
 build_misbehaving() {
     local release kdir
@@ -18,6 +15,7 @@ build_misbehaving() {
 }
 
 : > "$work/failures"
+# Goes on: what else is wrong is worth knowing.
 fail() {
     echo "FAILED: $*"
     echo "$*" >> "$work/failures"

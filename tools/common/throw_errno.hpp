@@ -7,10 +7,10 @@
 #include <string>
 #include <system_error>
 
-namespace ipcdoor_proxy {
+namespace common {
 
 [[noreturn]] inline void throw_errno(const std::string& what) {
     throw std::system_error(errno, std::generic_category(), what);
 }
 
-}  // namespace ipcdoor_proxy
+}  // namespace common

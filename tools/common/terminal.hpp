@@ -8,7 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 
-namespace report {
+namespace common {
 
 // TERM=dumb also means that nobody does, as where a serial line only carries the output on.
 inline bool is_terminal(int fd) {
@@ -22,4 +22,4 @@ inline bool colour_wanted(int fd) {
     return is_terminal(fd) && (no_colour == nullptr || *no_colour == '\0');
 }
 
-}  // namespace report
+}  // namespace common
