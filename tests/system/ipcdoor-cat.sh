@@ -22,9 +22,9 @@ wanted() {
 }
 
 # until_there FILE: it has something in it.
-until_there() { until [ -s "$1" ]; do sleep 0.02; done; }
+until_there() { wait_until [ -s "$1" ]; }
 # until_asleep PID: it waits for something.
-until_asleep() { until grep -q '^State:[[:space:]]*S' "/proc/$1/status"; do sleep 0.02; done; }
+until_asleep() { wait_until grep -q '^State:[[:space:]]*S' "/proc/$1/status"; }
 
 # --- much data, and a reader that is stopped ----------------------------------
 

@@ -18,16 +18,16 @@ fail() {
     exit 1
 }
 
+listens_or_ended() { grep -qs 'back end soft' "$1" || ! kill -0 "$2" 2> /dev/null; }
+
 # start NAME ARGUMENT…: a proxy in the background that listens when this returns.
 start() {
     local name=$1
     shift
     "$proxy" --json "$name.json" "$@" 2> "$name.err" &
     eval "$name=$!"
-    until grep -qs 'back end soft' "$name.err"; do
-        kill -0 "$!" 2> /dev/null || fail "the proxy did not start: $(cat "$name.err")"
-        sleep 0.02
-    done
+    wait_until listens_or_ended "$name.err" "$!"
+    kill -0 "$!" 2> /dev/null || fail "the proxy did not start: $(cat "$name.err")"
 }
 
 # stop NAME: it ends as it should, and has written its summary.
@@ -56,7 +56,7 @@ done
 start lonely unix:lonely.sock ipcdoor:nobody
 "$build/plain/tests/system/proxy_clients" other.sock lonely.sock 1 10 > /dev/null 2>&1 &
 clients=$!
-until grep -qs 'ipcdoor:nobody: ' lonely.err; do sleep 0.02; done
+wait_until grep -qs 'ipcdoor:nobody: ' lonely.err
 # It may have ended by itself.
 kill "$clients" 2> /dev/null || true
 wait "$clients" 2> /dev/null || true
@@ -78,7 +78,7 @@ status=0
 
 if command -v redis-server > /dev/null && command -v redis-benchmark > /dev/null; then
     redis-server --port 0 --unixsocket "$work/redis.sock" --save "" > redis.out 2>&1 &
-    until [ -S redis.sock ]; do sleep 0.05; done
+    wait_until [ -S redis.sock ]
     start near ipcdoor:redis unix:redis.sock
     start far unix:client.sock ipcdoor:redis
     redis-benchmark -s client.sock -t set,get -n $((requests / 2)) --csv > bench.csv 2> bench.err ||

@@ -14,6 +14,15 @@ fail() {
     exit 1
 }
 
+# wait_until COMMAND…: it succeeds; for a minute.
+wait_until() {
+    local end=$((SECONDS + 60))
+    until "$@"; do
+        [ $SECONDS -lt $end ] || fail "not within a minute: $*"
+        sleep 0.02
+    done
+}
+
 # refused STATUS TEXT COMMAND…: it ends with that status, and says so on stderr.
 refused() {
     local wanted=$1 text=$2 status=0

@@ -113,16 +113,18 @@ TEST_CASE("the JSON report names its version, sources, stages and methods", "[ir
 }
 
 TEST_CASE("what is not an irqbench report is refused with the reason", "[irqbench][json]") {
-    CHECK_THROWS_WITH(parse_json_report("hello"), Catch::Contains("not an irqbench report"));
-    CHECK_THROWS_WITH(parse_json_report("{}"), Catch::Contains("output_version"));
+    CHECK_THROWS_WITH(parse_json_report("hello"),
+                      ipcdoor::test::contains("not an irqbench report"));
+    CHECK_THROWS_WITH(parse_json_report("{}"), ipcdoor::test::contains("output_version"));
     CHECK_THROWS_WITH(parse_json_report("{\"output_version\": 99}"),
-                      Catch::Contains("output_version 1 expected, 99 found"));
+                      ipcdoor::test::contains("output_version 1 expected, 99 found"));
     auto j = nlohmann::json::parse(json_report(small_report()));
     j["sources"]["msi"]["cells"][0]["scenario"] = "nowhere";
-    CHECK_THROWS_WITH(parse_json_report(j.dump()), Catch::Contains("nowhere"));
+    CHECK_THROWS_WITH(parse_json_report(j.dump()), ipcdoor::test::contains("nowhere"));
     j = nlohmann::json::parse(json_report(small_report()));
     j["sources"]["msi"]["cells"][0]["total"]["max"] = 1;
-    CHECK_THROWS_WITH(parse_json_report(j.dump()), Catch::Contains("not an irqbench report"));
+    CHECK_THROWS_WITH(parse_json_report(j.dump()),
+                      ipcdoor::test::contains("not an irqbench report"));
 }
 
 TEST_CASE("the text report is ASCII and fits a serial console", "[irqbench][text]") {

@@ -97,7 +97,7 @@ TEST_CASE("the receiver gets the second CPU unless it is told", "[irqbench][run]
     CHECK(choose_cpus({2}, {2, 5}).waiter_cpu == 2);
     CHECK(choose_cpus({2}, {2, 5}).ringer_cpu == 5);
     CHECK(choose_cpus({2, 2}, {2, 5}).ringer_cpu == 2);
-    CHECK_THROWS_WITH(choose_cpus({7}, {2, 5}), Catch::Contains("CPU 7"));
+    CHECK_THROWS_WITH(choose_cpus({7}, {2, 5}), ipcdoor::test::contains("CPU 7"));
 }
 
 TEST_CASE("samples beyond the microsecond histogram are counted as overflows", "[irqbench][run]") {
@@ -140,7 +140,7 @@ TEST_CASE("cyclictest's histogram is read and its median interpolated", "[irqben
     h.merge(h);
     CHECK(h.count() == 18);
     CHECK_THROWS_WITH(parse_cyclictest("Unable to open /dev/cpu_dma_latency\n"),
-                      Catch::Contains("no histogram"));
+                      ipcdoor::test::contains("no histogram"));
 }
 
 TEST_CASE("the validation agrees within a factor of two, either way", "[irqbench][validate]") {

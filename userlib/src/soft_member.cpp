@@ -161,6 +161,7 @@ std::unique_ptr<member> take_seat(membership where, const shape& shape, const fi
 std::unique_ptr<ipcdoor_endpoint> create_segment(const std::shared_ptr<const runtime>& home,
                                                  const char* text, const shape& shape,
                                                  std::uint32_t mode) {
+    std::unique_ptr<member> creator;  // gone, where this fails, after the locks that its end takes
     membership where{home, name::parse(text), {}, {}, {}, {}, {}};
     where.dir = home->own(where.name);
     const int dir = where.dir.fd.get();
@@ -186,8 +187,8 @@ std::unique_ptr<ipcdoor_endpoint> create_segment(const std::shared_ptr<const run
     make_segment_files(segment, shape, mode);
     owned_fd data = open_data(segment, false);
     const file_lock lock = lock_segment(segment);
-    std::unique_ptr<member> creator = take_seat(std::move(where), shape, lock, {}, 0,
-                                                all_rights & ~IPCDOOR_RIGHT_SEAL, std::move(data));
+    creator = take_seat(std::move(where), shape, lock, {}, 0, all_rights & ~IPCDOOR_RIGHT_SEAL,
+                        std::move(data));
 
     // Whoever has any right has to make files of its own in there.
     mode_t doors = S_ISVTX;

@@ -10,10 +10,6 @@
 
 #include "failure.h"
 
-#ifndef F_SEAL_FUTURE_WRITE
-#define F_SEAL_FUTURE_WRITE 0x0010
-#endif
-
 namespace ipcdoor::backend::soft {
 
 namespace {

@@ -8,10 +8,6 @@
 #include <cstring>
 #include <stdexcept>
 
-#ifndef F_SEAL_FUTURE_WRITE
-#define F_SEAL_FUTURE_WRITE 0x0010
-#endif
-
 namespace ipcdoor::fuzz {
 
 namespace soft = backend::soft;
