@@ -23,6 +23,7 @@
 #include "lib/lib_support.hpp"
 #include "support/catch.hpp"
 #include "support/process.hpp"
+#include "support/sanitizers.hpp"
 
 using namespace ipcdoor;
 using namespace ipcdoor::test;
@@ -155,8 +156,9 @@ struct large {
 };
 
 // How many page faults it takes to read it. The kernel may map up to 16 pages with one; a few
-// are its own business, whatever is prepared.
-std::uint64_t faults(std::span<const std::byte> part) {
+// are its own business, whatever is prepared. Sanitizers would have faults of their own.
+__attribute__((no_sanitize_address, no_sanitize_thread)) std::uint64_t faults(
+    std::span<const std::byte> part) {
     rusage before{};
     rusage after{};
     ::getrusage(RUSAGE_THREAD, &before);
@@ -230,6 +232,7 @@ TEST_CASE("the pages of slots and DATA stay in memory where that is wanted", "[m
     for (const std::span<std::byte> part : {here.first.memory(), here.first.data()}) {
         const std::uint64_t before = kib_of("/proc/self/status", "VmLck");
         REQUIRE(prepared(here.first, part, {.lock = true}) == 0);
+        if (on_soft() && !has_mlock) continue;
         CHECK(faults(part) < few);
         // The module's are never swapped: none of the caller's limit is taken.
         CHECK(kib_of("/proc/self/status", "VmLck") - before == (on_soft() ? part.size() : 0));

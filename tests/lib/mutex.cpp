@@ -30,6 +30,7 @@
 #include "lib/random_deaths.hpp"
 #include "support/catch.hpp"
 #include "support/process.hpp"
+#include "support/sanitizers.hpp"
 #include "support/vandal.hpp"
 
 using namespace ipcdoor;
@@ -479,6 +480,10 @@ void with_number(std::uint32_t number, const std::function<void()>& run) {
 
 TEST_CASE("a thread that ends is a dead owner, whoever has its number by now",
           "[mutex][fork][namespace][death]") {
+    if (!has_threads_in_children) {
+        std::printf("skipped: ThreadSanitizer lets a child have no threads\n");
+        return;
+    }
     const child_status end = with_numbers_of_its_own([] {
         for (int who = 0; who < 4; ++who) {
             ground here;
