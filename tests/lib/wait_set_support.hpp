@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdint>
 #include <cstdlib>
 
@@ -14,13 +15,25 @@
 #include <ipcdoor/owned_fd.hpp>
 #include <ipcdoor/wait_set.hpp>
 
+#include "support/catch.hpp"
+#include "support/error_of.hpp"
+
 namespace ipcdoor::test {
 
-// What this thread has used.
-inline std::uint64_t cpu_ns() {
-    timespec now{};
-    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return detail::to_ns(now);
+// Whether this thread, in a wait that has to end by its deadline, runs for more than half of
+// the time that this takes.
+template <class Wait>
+bool keeps_busy(Wait wait) {
+    const auto now_ns = [](clockid_t clock) {
+        timespec now{};
+        ::clock_gettime(clock, &now);
+        return detail::to_ns(now);
+    };
+    const std::uint64_t begin_ns = now_ns(CLOCK_MONOTONIC);
+    const std::uint64_t cpu_begin_ns = now_ns(CLOCK_THREAD_CPUTIME_ID);
+    CHECK(error_of(wait) == ETIMEDOUT);
+    const std::uint64_t cpu_ns = now_ns(CLOCK_THREAD_CPUTIME_ID) - cpu_begin_ns;
+    return 2 * cpu_ns > now_ns(CLOCK_MONOTONIC) - begin_ns;
 }
 
 // The simplest semaphore, shared with later children.
