@@ -28,7 +28,9 @@
 #include "support/descriptor_message.hpp"
 
 #ifdef IPCDOOR_COVERAGE
+extern "C" {  // GCC 12's header says nothing of the language
 #include <gcov.h>
+}
 #endif
 
 namespace ipcdoor::test {
