@@ -237,10 +237,7 @@ private:
     static constexpr std::uint64_t look_every_ns = 1'000'000;
 
     void check_owner() const {
-        if (is_copy()) {
-            throw_error(EPERM,
-                        "publish: the publisher is the parent process's; make one in this one");
-        }
+        maker_.check("publish: the publisher is the parent process's; make one in this one");
     }
 
     [[noreturn]] static void throw_system(const char* what, int error_number) {

@@ -117,10 +117,7 @@ public:
 
     // False: there is none at the deadline. Throws EPIPE where there never will be one.
     bool take(taken_sample& into, std::uint64_t deadline_ns) {
-        if (is_copy()) {
-            throw_error(EPERM,
-                        "publish: the subscriber is the parent process's; subscribe in this one");
-        }
+        maker_.check("publish: the subscriber is the parent process's; subscribe in this one");
         std::unique_lock lock(mutex_);
         const hand_on next_one{changed_};
         for (unsigned in_vain = 0;;) {

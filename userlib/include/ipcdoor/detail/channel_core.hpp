@@ -211,8 +211,7 @@ private:
     // every other thread too.
     template <class Operation>
     bool guarded(Operation operation) {
-        if (is_copy())
-            throw_error(EPERM, "channel: it is the parent's; a forked child opens one by itself");
+        maker_.check("channel: it is the parent's; a forked child opens one by itself");
         link_.check_failed();
         try {
             return operation();

@@ -33,6 +33,11 @@ public:
     ~fork_mark() { ::munmap(page_, bytes_); }
 
     pid_t maker() const noexcept { return maker_; }
+    // Throws EPERM in a child; `refusal` says what to do there.
+    void check(const char* refusal) const {
+        if (!is_mine()) [[unlikely]]
+            throw_error(EPERM, refusal);
+    }
     bool is_mine() const noexcept {
         if (word_ == nullptr) return ::getpid() == maker_;
         return word_->load(std::memory_order_relaxed) != 0;

@@ -130,18 +130,18 @@ public:
     template <class IsDead>
     std::uint64_t discard_of(IsDead is_dead) {
         std::vector<std::uint64_t> serials;
-        std::uint64_t count = 0;
+        bool some = false;
         for_built([&](const root& at, std::uint64_t builder) {
             if (!is_dead(builder)) return false;
             if (const std::uint64_t serial = serial_of(at)) serials.push_back(serial);
-            ++count;
+            some = true;
             return false;
         });
-        if (count == 0) return 0;
+        if (!some) return 0;
         // All at once: a pass for each would take too long where there are many. Before the
         // roots, which know what is theirs, should this process die here.
         std::sort(serials.begin(), serials.end());
-        count = free_owned_by(serials);
+        std::uint64_t count = free_owned_by(serials);
         for_built([&](const root& at, std::uint64_t builder) {
             if (!is_dead(builder)) return false;
             unlink(at);

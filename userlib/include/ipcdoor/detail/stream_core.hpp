@@ -35,6 +35,9 @@ public:
 
     // False in a forked child, of which this is a copy: the memory is not there.
     bool is_mine() const noexcept { return maker_.is_mine(); }
+    void check_mine() const {
+        maker_.check("stream: it is the parent's; a forked child opens one by itself");
+    }
 
     stream_out& out() noexcept { return out_; }
     stream_in& in() noexcept { return in_; }

@@ -101,8 +101,7 @@ public:
     stream_core& core() const {
         if (core_ == nullptr)
             throw_error(EBADF, "stream: it was closed, or moved from; open another one");
-        if (!core_->is_mine())
-            throw_error(EPERM, "stream: it is the parent's; a forked child opens one by itself");
+        core_->check_mine();
         return *core_;
     }
 
