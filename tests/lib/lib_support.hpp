@@ -34,6 +34,14 @@ std::string unique_name();
 // Of the back end under test, in any process.
 door test_door();
 
+// Options with the source under test.
+template <class Options>
+requires requires(Options& options) { options.source; }
+Options with_source(Options options) {
+    options.source = source();
+    return options;
+}
+
 // Doors of the back end under test that other users open, too: on soft: in a directory that
 // is everybody's.
 class public_doors {

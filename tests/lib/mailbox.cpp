@@ -44,11 +44,6 @@ struct post_office {
         return made;
     }
 
-    static mailbox_options with_source(mailbox_options options) {
-        options.source = source();
-        return options;
-    }
-
     std::string name;
     door at;
     mailbox box;

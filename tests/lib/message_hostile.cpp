@@ -19,13 +19,23 @@ using namespace ipcdoor;
 using namespace ipcdoor::test;
 using namespace std::chrono_literals;
 
+namespace {
+
+// A channel, and a peer that says what it likes.
+struct attack {
+    attack() { peer.open(); }
+
+    std::pair<endpoint, endpoint> ends = connected_pair();
+    channel server{std::move(ends.first)};
+    puppet peer{std::move(ends.second)};
+};
+
+}  // namespace
+
 TEST_CASE("a malformed header refuses the peer with a clear error", "[message][hostile]") {
-    auto ends = connected_pair();
-    auto& accepted = ends.first;
-    auto& connected = ends.second;
-    channel server(std::move(accepted));
-    puppet peer(std::move(connected));
-    peer.open();
+    attack on;
+    channel& server = on.server;
+    puppet& peer = on.peer;
     int expected = EPROTO;
     SECTION("magic") { peer.header().magic = 1; }
     SECTION("an empty range of versions") { peer.header().version_min = 2; }
@@ -41,12 +51,9 @@ TEST_CASE("a malformed header refuses the peer with a clear error", "[message][h
 
 TEST_CASE("a record that breaks the protocol ends the channel for all its threads",
           "[message][hostile]") {
-    auto ends = connected_pair();
-    auto& accepted = ends.first;
-    auto& connected = ends.second;
-    channel server(std::move(accepted));
-    puppet peer(std::move(connected));
-    peer.open();
+    attack on;
+    channel& server = on.server;
+    puppet& peer = on.peer;
     // One more thread waits; it must be told, too.
     std::atomic<int> told{0};
     std::thread other([&, &on = server] { told = error_of([&] { on.receive(soon); }); });
@@ -90,12 +97,9 @@ TEST_CASE("a record that breaks the protocol ends the channel for all its thread
 
 TEST_CASE("a head that runs ahead ends the channel, a sleeping receiver included",
           "[message][hostile]") {
-    auto ends = connected_pair();
-    auto& accepted = ends.first;
-    auto& connected = ends.second;
-    channel server(std::move(accepted));
-    puppet peer(std::move(connected));
-    peer.open();
+    attack on;
+    channel& server = on.server;
+    puppet& peer = on.peer;
     server.send("x", soon);
     std::atomic<int> told{0};
     std::thread other([&, &on = server] { told = error_of([&] { on.receive(soon); }); });

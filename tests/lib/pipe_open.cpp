@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // How the two ends of a pipe find each other at a name: in any order, at the same
 // moment, after one that gave up or died, and what a third one is told.
+
 #include <signal.h>
 
 #include <cerrno>
@@ -8,6 +9,7 @@
 #include <future>
 
 #include "lib/stream_support.hpp"
+#include "support/counted_signal.hpp"
 
 using namespace ipcdoor;
 using namespace ipcdoor::test;
@@ -250,24 +252,17 @@ TEST_CASE("a name that is something else is refused", "[pipe][open]") {
 }
 
 TEST_CASE("signal handlers run while a pipe is opened, and it waits on", "[pipe][open]") {
-    static std::atomic<int> handled;
-    handled = 0;
-    struct sigaction action {};
-    struct sigaction before {};
-    action.sa_handler = [](int) { ++handled; };
-    ::sigaction(SIGUSR1, &action, &before);
+    counted_signal signals;
     const std::string name = unique_name();
     std::optional<pipe_reader> reader;
     blocking_thread opening([&] { reader.emplace(reader_at(name)); });
     for (int i = 0; i < 5; ++i) {
         opening.wait_asleep();
-        ::pthread_kill(opening.handle(), SIGUSR1);
-        while (handled <= i) std::this_thread::yield();
+        signals.interrupt(opening.handle());
     }
     CHECK_FALSE(opening.ended());
     pipe_writer writer = writer_at(name);
     opening.join();
     writer.write("x", soon);
     CHECK(read_once(*reader) == "x");
-    ::sigaction(SIGUSR1, &before, nullptr);
 }

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 // Waiting for a pipe: deadlines, several threads, signal handlers, event loops.
-#include <signal.h>
 
 #include <algorithm>
 #include <array>
@@ -23,6 +22,7 @@
 #include "lib/lib_support.hpp"
 #include "lib/stream_support.hpp"
 #include "support/catch.hpp"
+#include "support/counted_signal.hpp"
 #include "support/process.hpp"
 #include "support/threads.hpp"
 
@@ -151,19 +151,13 @@ TEST_CASE("several threads that read get every byte once", "[pipe]") {
 }
 
 TEST_CASE("signal handlers run while a pipe waits, and it waits on", "[pipe]") {
-    static std::atomic<int> handled;
-    handled = 0;
-    struct sigaction action {};
-    struct sigaction before {};
-    action.sa_handler = [](int) { ++handled; };
-    ::sigaction(SIGUSR1, &action, &before);
+    counted_signal signals;
     auto [writer, reader] = pipe_pair(100);
     std::string got;
     blocking_thread reading([&, &from = reader] { got = read_once(from); });
     for (int i = 0; i < 5; ++i) {
         reading.wait_asleep();
-        ::pthread_kill(reading.handle(), SIGUSR1);
-        while (handled <= i) std::this_thread::yield();
+        signals.interrupt(reading.handle());
     }
     CHECK(got.empty());
     writer.write("x", soon);
@@ -172,15 +166,13 @@ TEST_CASE("signal handlers run while a pipe waits, and it waits on", "[pipe]") {
 
     writer.write(std::string(100, 'x'), soon);
     blocking_thread writing([&, &to = writer] { to.write("y", soon); });
-    for (int i = 5; i < 10; ++i) {
+    for (int i = 0; i < 5; ++i) {
         writing.wait_asleep();
-        ::pthread_kill(writing.handle(), SIGUSR1);
-        while (handled <= i) std::this_thread::yield();
+        signals.interrupt(writing.handle());
     }
     CHECK_FALSE(writing.ended());
     CHECK(read_once(reader) == std::string(100, 'x'));
     writing.join();
-    ::sigaction(SIGUSR1, &before, nullptr);
 }
 
 TEST_CASE("a pipe that spins before it sleeps carries the same", "[pipe]") {

@@ -40,7 +40,7 @@ TEST_CASE("a publisher that is gone leaves what it has published", "[publish]") 
 
     // The name is free, although this subscriber still has the old one's samples.
     door at = test_door();
-    publisher next(at, name, newspaper::with_source({}));
+    publisher next(at, name, with_source(publisher_options{}));
     CHECK(text(held) == pattern(1, 50));
 }
 
@@ -49,7 +49,7 @@ TEST_CASE("a publisher that is killed leaves what it has published", "[publish]"
     gate published;
     child writer([&] {
         door at = test_door();
-        publisher paper(at, name, newspaper::with_source({.queue = 8}));
+        publisher paper(at, name, with_source(publisher_options{.queue = 8}));
         while (paper.subscribers() == 0) paper.poll();
         for (std::uint64_t i = 1; i <= 5; ++i) paper.publish(pattern(i, 50));
         const loan unfinished = paper.lend();

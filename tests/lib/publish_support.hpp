@@ -52,11 +52,6 @@ struct newspaper {
         });
     }
 
-    static publisher_options with_source(publisher_options options) {
-        options.source = source();
-        return options;
-    }
-
     std::string name;
     door at;
     publisher paper;

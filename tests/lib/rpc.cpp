@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Remote calls: types, errors, deadlines, cancelling, pools, and servers that die.
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
 
 #include <atomic>
 #include <cerrno>
@@ -22,6 +20,7 @@
 
 #include "lib/lib_support.hpp"
 #include "support/catch.hpp"
+#include "support/counted_signal.hpp"
 #include "support/process.hpp"
 
 using namespace ipcdoor;
@@ -340,12 +339,7 @@ TEST_CASE("a pool of threads answers many clients with many calls under way", "[
 }
 
 TEST_CASE("signal handlers run while a client connects, and it waits on", "[rpc]") {
-    static std::atomic<int> handled;
-    handled = 0;
-    struct sigaction action {};
-    struct sigaction before {};
-    action.sa_handler = [](int) { ++handled; };
-    ::sigaction(SIGUSR1, &action, &before);
+    counted_signal signals;
     office calc;
     calc.served.bind("seven", [] { return 7; });
     int answer = 0;
@@ -355,14 +349,12 @@ TEST_CASE("signal handlers run while a client connects, and it waits on", "[rpc]
         [&] { failed = error_of([&] { answer = calc.client().call<int>("seven"); }) != 0; });
     for (int i = 0; i < 5; ++i) {
         std::this_thread::sleep_for(1ms);
-        ::pthread_kill(caller.native_handle(), SIGUSR1);
-        while (handled <= i && !failed) std::this_thread::yield();
+        signals.interrupt(caller.native_handle(), [&] { return failed.load(); });
     }
     CHECK_FALSE(failed);
     calc.open();
     caller.join();
     CHECK(answer == 7);
-    ::sigaction(SIGUSR1, &before, nullptr);
 }
 
 TEST_CASE("bytes of another serialiser are carried as they are, and aligned", "[rpc]") {

@@ -46,11 +46,6 @@ struct watch_post {
         });
     }
 
-    static signal_box_options with_source(signal_box_options options) {
-        options.source = source();
-        return options;
-    }
-
     std::string name;
     door at;
     signal_box box;
