@@ -155,8 +155,9 @@ struct large {
     endpoint first;
 };
 
-// How many page faults it takes to read it. The kernel may map up to 16 pages with one; a few
-// are its own business, whatever is prepared. Sanitizers would have faults of their own.
+// How many page faults it takes to read it. The kernel may map up to 16 pages with one, which
+// are 16 faults for all that a `large` has; a few are the process's own, whatever is prepared,
+// some of a sanitizer's shadow among them.
 __attribute__((no_sanitize_address, no_sanitize_thread)) std::uint64_t faults(
     std::span<const std::byte> part) {
     rusage before{};
@@ -167,7 +168,7 @@ __attribute__((no_sanitize_address, no_sanitize_thread)) std::uint64_t faults(
     ::getrusage(RUSAGE_THREAD, &after);
     return static_cast<std::uint64_t>(after.ru_minflt - before.ru_minflt);
 }
-constexpr std::uint64_t few = 4;
+constexpr std::uint64_t few = 8;
 
 // A number of /proc/self/status, in bytes; or the sum of all such in smaps.
 std::uint64_t kib_of(const char* file, const std::string& key) {
