@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What every test of the library needs: a door on the back end and source under
 // test, names of one's own, connections, and amounts that suit the machine.
-//
-//   IPCDOOR_TEST_SCALE   percentage of the iterations, 1 to 100
 #ifndef IPCDOOR_TESTS_LIB_LIB_SUPPORT_HPP
 #define IPCDOOR_TESTS_LIB_LIB_SUPPORT_HPP
 
@@ -21,6 +19,7 @@
 
 #include "support/door_under_test.hpp"
 #include "support/error_of.hpp"
+#include "support/scaled.hpp"
 #include "support/temporary_directory.hpp"
 #include "support/threads.hpp"
 
@@ -29,7 +28,6 @@ namespace ipcdoor::test {
 // Long enough for any slow guest, for waits that must succeed.
 inline constexpr std::chrono::seconds soon{60};
 
-std::uint64_t scaled(std::uint64_t iterations);
 std::string unique_name();
 // Of the back end under test, in any process.
 door test_door();

@@ -3,15 +3,19 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <thread>
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/scaled.hpp"
+#include "support/threads.hpp"
 #include "uapi/uapi.hpp"
 
 using namespace ipcdoor::test;
@@ -47,6 +51,27 @@ private:
     std::atomic<bool> done_{false};
     wait_result result_;
     std::thread thread_;
+};
+
+// Signals the calling thread every so often, as long as this lives.
+class repeated_signal {
+public:
+    repeated_signal(int signo, std::chrono::nanoseconds period) {
+        sigevent event{};
+        event.sigev_notify = SIGEV_THREAD_ID;
+        event.sigev_signo = signo;
+        event._sigev_un._tid = gettid_now();  // glibc has no other name for it
+        CHECK_IN_THREAD(::timer_create(CLOCK_MONOTONIC, &event, &timer_) == 0);
+        itimerspec when{};
+        when.it_interval.tv_nsec = when.it_value.tv_nsec = period.count();
+        ::timer_settime(timer_, 0, &when, nullptr);
+    }
+    repeated_signal(const repeated_signal&) = delete;
+    repeated_signal& operator=(const repeated_signal&) = delete;
+    ~repeated_signal() { ::timer_delete(timer_); }
+
+private:
+    timer_t timer_{};
 };
 
 void ignore_handler(int) {}
@@ -420,6 +445,42 @@ TEST_CASE("an interrupted waiter takes no ring with it", "[uapi][wait]") {
         CHECK(other.join().error == 0);
         CHECK((interrupted.error == 0 || interrupted.error == -EINTR));
     }
+    ::signal(SIGUSR1, SIG_DFL);
+}
+
+// A signal wakes a waiter without a lock, so it looks just as somebody else tells it: by the
+// interrupt, or on the ringer's CPU.
+TEST_CASE("a waiter that is interrupted without end gets every ring once", "[uapi][wait]") {
+    const auto door = open_door();
+    const bool direct = GENERATE(false, true);
+    auto args = create_args();
+    if (direct) args.source = IPCDOOR_SOURCE_DIRECT;
+    const auto a = create(door, args);
+    const auto state = map_state(a);
+    const std::uint64_t rings = scaled(direct ? 100'000 : 20'000);
+    install_handler(SIGUSR1, 0);
+    std::uint64_t taken = 0;
+    std::uint64_t interrupted = 0;
+    std::thread waiter([&] {
+        repeated_signal soon_again(SIGUSR1, std::chrono::microseconds(200));
+        while (taken < rings) {
+            const auto got = wait_long(a, bit(5));
+            CHECK_IN_THREAD(got.error == 0 || got.error == -EINTR);
+            taken += got.count;
+            interrupted += got.error == -EINTR;
+        }
+    });
+    std::uint64_t slept = 0;
+    for (std::uint64_t i = 0; i < rings; ++i) {
+        // by now it waits again, or is on the way out
+        while (slot_state(state, 0).waits == slept) std::this_thread::yield();
+        slept = slot_state(state, 0).waits;
+        REQUIRE(ring(a, 0, 5) == 0);
+    }
+    waiter.join();
+    CHECK(taken == rings);
+    CHECK(interrupted > 0);
+    CHECK(take(a, bit(5)).error == -ETIMEDOUT);
     ::signal(SIGUSR1, SIG_DFL);
 }
 
