@@ -25,13 +25,14 @@ std::uint32_t edge_between(std::uint64_t from, std::uint64_t to) {
     return static_cast<std::uint32_t>(mixed >> (64 - edge_bits));
 }
 
-// Calls visit(point, edge) for each step of a trace; a zero starts anew.
+// Calls visit(point, edge) for each step of a trace; a zero starts anew, and an entry.
 template <typename Visit>
-void walk(std::span<const std::uint64_t> trace, const module_image& image, Visit visit) {
+void walk(std::span<const std::uint64_t> trace, const module_image& image,
+          const std::set<point>& entries, Visit visit) {
     point before = 0;
     for (const std::uint64_t address : trace) {
         const auto here = address == 0 ? std::optional<point>() : image.locate(address);
-        if (here) visit(*here, edge_between(before, *here));
+        if (here) visit(*here, edge_between(entries.contains(*here) ? 0 : before, *here));
         if (here || address == 0) before = here.value_or(0);
     }
 }
@@ -106,10 +107,17 @@ module_image module_image::moved(std::span<const std::uint64_t> like,
     return there;
 }
 
+coverage_map::coverage_map(const std::string& entries_file) : known_(edge_count / 64) {
+    if (entries_file.empty()) return;
+    std::ifstream file(entries_file);
+    if (!file) throw std::runtime_error(entries_file + ": cannot be read");
+    for (std::string line; std::getline(file, line);) entries_.insert(parse_point(line));
+}
+
 std::vector<std::uint32_t> coverage_map::add(std::span<const std::uint64_t> trace,
                                              const module_image& image) {
     std::vector<std::uint32_t> fresh;
-    walk(trace, image, [&](point here, std::uint32_t edge) {
+    walk(trace, image, entries_, [&](point here, std::uint32_t edge) {
         // by itself: its edge may look like another one that was seen already
         if (points_.insert(here).second) fresh_.push_back(here);
         if (!set_bit(known_, edge)) return;
@@ -121,9 +129,9 @@ std::vector<std::uint32_t> coverage_map::add(std::span<const std::uint64_t> trac
 }
 
 std::vector<std::uint32_t> coverage_map::edges_of(std::span<const std::uint64_t> trace,
-                                                  const module_image& image) {
+                                                  const module_image& image) const {
     std::vector<std::uint32_t> all;
-    walk(trace, image, [&](point, std::uint32_t edge) { all.push_back(edge); });
+    walk(trace, image, entries_, [&](point, std::uint32_t edge) { all.push_back(edge); });
     std::sort(all.begin(), all.end());
     all.erase(std::unique(all.begin(), all.end()), all.end());
     return all;
@@ -131,7 +139,7 @@ std::vector<std::uint32_t> coverage_map::edges_of(std::span<const std::uint64_t>
 
 std::vector<std::uint32_t> coverage_map::common(const std::vector<std::uint32_t>& wanted,
                                                 std::span<const std::uint64_t> trace,
-                                                const module_image& image) {
+                                                const module_image& image) const {
     const auto all = edges_of(trace, image);
     std::vector<std::uint32_t> both;
     std::set_intersection(wanted.begin(), wanted.end(), all.begin(), all.end(),

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // What of the module has been reached: points, and edges between two points that
-// follow each other. Both are numbered by section and offset, so that they mean the
-// same in every guest that runs the same module.
+// follow each other without a way through the kernel's own code between them, where
+// anything may follow anything. Both are numbered by section and offset, so that they
+// mean the same in every guest that runs the same module.
 #ifndef IPCDOOR_TESTS_FUZZ_KERNEL_COVERAGE_HPP
 #define IPCDOOR_TESTS_FUZZ_KERNEL_COVERAGE_HPP
 
@@ -44,7 +45,9 @@ private:
 
 class coverage_map {
 public:
-    coverage_map() : known_(edge_count / 64) {}
+    // The file has the points that the kernel's calls begin with, one "SECTION OFFSET"
+    // a line: what leads to them is no edge of the module. Throws std::runtime_error.
+    explicit coverage_map(const std::string& entries_file);
 
     // The edges of a trace that are new and not of the file, each once, in order. They
     // and its points count as reached from now on. Two edges may share a number; points
@@ -52,13 +55,13 @@ public:
     std::vector<std::uint32_t> add(std::span<const std::uint64_t> trace, const module_image& image);
 
     // Those of `wanted` that a trace has, in order.
-    static std::vector<std::uint32_t> common(const std::vector<std::uint32_t>& wanted,
-                                             std::span<const std::uint64_t> trace,
-                                             const module_image& image);
+    std::vector<std::uint32_t> common(const std::vector<std::uint32_t>& wanted,
+                                      std::span<const std::uint64_t> trace,
+                                      const module_image& image) const;
 
     // All edges of a trace, each once, in order.
-    static std::vector<std::uint32_t> edges_of(std::span<const std::uint64_t> trace,
-                                               const module_image& image);
+    std::vector<std::uint32_t> edges_of(std::span<const std::uint64_t> trace,
+                                        const module_image& image) const;
 
     std::size_t edges() const { return edges_; }
     std::size_t points() const { return points_.size(); }
@@ -73,6 +76,7 @@ public:
 private:
     static constexpr std::size_t edge_count = 1 << 18;
 
+    std::set<point> entries_;
     std::vector<std::uint64_t> known_;  // of this run and of those before it
     std::size_t edges_ = 0;
     std::set<point> points_;  // of this run

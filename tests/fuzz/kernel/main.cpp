@@ -41,6 +41,7 @@ struct options {
     std::string corpus_path;
     std::string replay_path;
     unsigned repeat = 1;
+    std::string entries;
     std::string edges_in;
     std::string edges_out;
     std::string module_file;
@@ -64,7 +65,7 @@ std::string error_name(int error) {
 class fuzzer {
 public:
     explicit fuzzer(const options& o)
-        : options_(o), buffers_(!o.without_coverage), random_(o.seed) {
+        : options_(o), buffers_(!o.without_coverage), coverage_(o.entries), random_(o.seed) {
         if (!o.edges_in.empty()) coverage_.load(o.edges_in);
         if (!o.module_file.empty())
             reload_module(o.module_file, o.module_parameters, buffers_, coverage_, random_);
@@ -141,7 +142,7 @@ std::vector<std::uint32_t> fuzzer::reaches(const program& what,
     explore(what);
     std::vector<std::uint32_t> found;
     for (unsigned i = 0; i < actors; ++i) {
-        const auto some = coverage_map::common(wanted, buffers_.trace(i), *image_);
+        const auto some = coverage_.common(wanted, buffers_.trace(i), *image_);
         found.insert(found.end(), some.begin(), some.end());
     }
     std::sort(found.begin(), found.end());
@@ -210,7 +211,7 @@ void fuzzer::minimise() {
         std::vector<std::uint32_t> edges;
         for (unsigned run = 0; run < 3 * actors; ++run) {
             if (run % actors == 0) explore(one);
-            const auto some = coverage_map::edges_of(buffers_.trace(run % actors), *image_);
+            const auto some = coverage_.edges_of(buffers_.trace(run % actors), *image_);
             edges.insert(edges.end(), some.begin(), some.end());
         }
         std::sort(edges.begin(), edges.end());
@@ -324,6 +325,7 @@ void define_options(CLI::App& app, options& o) {
         ->needs(replay_option);
     app.add_flag("--minimise", o.minimise, "The smallest part of the corpus that reaches the same")
         ->needs(corpus_option);
+    app.add_option("--entries", o.entries, "The points that calls of the kernel begin with");
     app.add_option("--edges", o.edges_in, "Edges that are known, of a run before");
     app.add_option("--edges-out", o.edges_out, "Write those and the new ones there");
     app.add_option("--module", o.module_file, "Unload and load this module first, covered");
