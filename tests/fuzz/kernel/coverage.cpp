@@ -25,14 +25,16 @@ std::uint32_t edge_between(std::uint64_t from, std::uint64_t to) {
     return static_cast<std::uint32_t>(mixed >> (64 - edge_bits));
 }
 
-// Calls visit(point, edge) for each step of a trace; a zero starts anew, and an entry.
+// Calls visit(from, point, edge) for each step of a trace; a zero starts anew, and an entry,
+// from 0.
 template <typename Visit>
 void walk(std::span<const std::uint64_t> trace, const module_image& image,
           const std::set<point>& entries, Visit visit) {
     point before = 0;
     for (const std::uint64_t address : trace) {
         const auto here = address == 0 ? std::optional<point>() : image.locate(address);
-        if (here) visit(*here, edge_between(entries.contains(*here) ? 0 : before, *here));
+        if (here && entries.contains(*here)) before = 0;
+        if (here) visit(before, *here, edge_between(before, *here));
         if (here || address == 0) before = here.value_or(0);
     }
 }
@@ -49,6 +51,7 @@ bool set_bit(std::vector<std::uint64_t>& words, std::uint32_t index) {
 }  // namespace
 
 std::string point_text(point of) {
+    if (of == 0) return "the kernel";
     std::ostringstream text;
     text << section_names[(of >> 24) - 1] << ' ' << std::hex << std::showbase << (of & offset_mask);
     return text.str();
@@ -117,11 +120,12 @@ coverage_map::coverage_map(const std::string& entries_file) : known_(edge_count 
 std::vector<std::uint32_t> coverage_map::add(std::span<const std::uint64_t> trace,
                                              const module_image& image) {
     std::vector<std::uint32_t> fresh;
-    walk(trace, image, entries_, [&](point here, std::uint32_t edge) {
+    walk(trace, image, entries_, [&](point from, point here, std::uint32_t edge) {
         // by itself: its edge may look like another one that was seen already
         if (points_.insert(here).second) fresh_.push_back(here);
         if (!set_bit(known_, edge)) return;
         fresh.push_back(edge);
+        fresh_edges_.emplace_back(from, here);
         ++edges_;
     });
     std::sort(fresh.begin(), fresh.end());
@@ -131,7 +135,7 @@ std::vector<std::uint32_t> coverage_map::add(std::span<const std::uint64_t> trac
 std::vector<std::uint32_t> coverage_map::edges_of(std::span<const std::uint64_t> trace,
                                                   const module_image& image) const {
     std::vector<std::uint32_t> all;
-    walk(trace, image, entries_, [&](point, std::uint32_t edge) { all.push_back(edge); });
+    walk(trace, image, entries_, [&](point, point, std::uint32_t edge) { all.push_back(edge); });
     std::sort(all.begin(), all.end());
     all.erase(std::unique(all.begin(), all.end()), all.end());
     return all;
@@ -145,6 +149,10 @@ std::vector<std::uint32_t> coverage_map::common(const std::vector<std::uint32_t>
     std::set_intersection(wanted.begin(), wanted.end(), all.begin(), all.end(),
                           std::back_inserter(both));
     return both;
+}
+
+std::vector<std::pair<point, point>> coverage_map::fresh_edges() {
+    return std::exchange(fresh_edges_, {});
 }
 
 std::vector<point> coverage_map::fresh_points() { return std::exchange(fresh_, {}); }

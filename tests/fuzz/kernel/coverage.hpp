@@ -11,6 +11,7 @@
 #include <set>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace kfuzz {
@@ -18,7 +19,7 @@ namespace kfuzz {
 // A place in the module: the index of its section << 24 | the offset there. Never 0.
 using point = std::uint32_t;
 
-std::string point_text(point of);  // "SECTION OFFSET"
+std::string point_text(point of);  // "SECTION OFFSET", "the kernel" for 0
 // Throws std::runtime_error.
 point parse_point(const std::string& text);
 
@@ -65,7 +66,8 @@ public:
 
     std::size_t edges() const { return edges_; }
     std::size_t points() const { return points_.size(); }
-    // The points that no call of fresh_points() has returned.
+    // What no earlier call has returned; an edge from 0 is a call of the kernel.
+    std::vector<std::pair<point, point>> fresh_edges();
     std::vector<point> fresh_points();
 
     // The edges as a file, to be known from the start; one that does not exist is empty.
@@ -79,6 +81,7 @@ private:
     std::set<point> entries_;
     std::vector<std::uint64_t> known_;  // of this run and of those before it
     std::size_t edges_ = 0;
+    std::vector<std::pair<point, point>> fresh_edges_;
     std::set<point> points_;  // of this run
     std::vector<point> fresh_;
 };

@@ -5,6 +5,7 @@
 // stdout has records for that script, one a line:
 //
 //     point SECTION OFFSET      a point of the module that was reached
+//     edge POINT -> POINT       a new edge
 //     corpus PROGRAM            a program that reached new edges, ';' for new lines
 //     finding WHAT              followed by the program, and what is known
 //     progress KEY=VALUE…       now and then, for a run that does not come to its end
@@ -72,7 +73,7 @@ public:
         started_ = last_fresh_ = last_tick_ = last_record_ = now();
         image_.emplace();
         runner_.emplace(buffers_);
-        print_points();
+        print_coverage();
     }
 
     void replay();
@@ -91,7 +92,7 @@ private:
     program shrink(const program& what, const std::vector<std::uint32_t>& fresh);
     program next_program();
     void try_program(const program& what);
-    void print_points();
+    void print_coverage();
     void print_results(const program& what) const;
     void tick();
     bool over() const;
@@ -176,7 +177,7 @@ void fuzzer::try_program(const program& what) {
     const auto fresh = explore(what);
     if (fresh.empty()) return;
     last_fresh_ = now();
-    print_points();
+    print_coverage();
     const program kept = shrink(what, fresh);
     corpus_.add(kept);
     std::printf("corpus %s\n", to_text(kept, "; ").c_str());
@@ -189,7 +190,7 @@ void fuzzer::fuzz() {
             explore(one);
             corpus_.add(one);
         }
-    print_points();
+    print_coverage();
     while (!over()) try_program(next_program());
 }
 
@@ -199,7 +200,7 @@ void fuzzer::replay() {
             explore(one);
             if (options_.verbose) print_results(one);
         }
-    print_points();
+    print_coverage();
 }
 
 // The smallest set that reaches all that they reach together, by taking whichever adds
@@ -218,7 +219,7 @@ void fuzzer::minimise() {
         edges.erase(std::unique(edges.begin(), edges.end()), edges.end());
         reached.push_back(std::move(edges));
     }
-    print_points();
+    print_coverage();
     for (;;) {
         const auto most =
             std::max_element(reached.begin(), reached.end(),
@@ -236,9 +237,11 @@ void fuzzer::minimise() {
     }
 }
 
-void fuzzer::print_points() {
+void fuzzer::print_coverage() {
     for (const point one : coverage_.fresh_points())
         std::printf("point %s\n", point_text(one).c_str());
+    for (const auto& [from, to] : coverage_.fresh_edges())
+        std::printf("edge %s -> %s\n", point_text(from).c_str(), point_text(to).c_str());
     std::fflush(stdout);
 }
 
