@@ -20,21 +20,27 @@ constexpr std::uint32_t offset_mask = 0xffffff;
 
 constexpr unsigned edge_bits = 18;
 
-std::uint32_t edge_between(std::uint64_t from, std::uint64_t to) {
-    const std::uint64_t mixed = (from << 32 | to) * 0x9e3779b97f4a7c15;
+using step = std::pair<point, point>;
+
+std::uint32_t number_of(const step& edge) {
+    const std::uint64_t pair = std::uint64_t{edge.first} << 32 | edge.second;
+    const std::uint64_t mixed = pair * 0x9e3779b97f4a7c15;
     return static_cast<std::uint32_t>(mixed >> (64 - edge_bits));
 }
 
-// Calls visit(from, point, edge) for each step of a trace; a zero starts anew, and an entry,
-// from 0.
+// Calls visit(point, edge) for each step of a trace. A zero starts anew, and so does an entry:
+// from 0. No edge leads from there to another point, with which a trace begins where the rest
+// of it belongs to the program before.
 template <typename Visit>
 void walk(std::span<const std::uint64_t> trace, const module_image& image,
           const std::set<point>& entries, Visit visit) {
     point before = 0;
     for (const std::uint64_t address : trace) {
         const auto here = address == 0 ? std::optional<point>() : image.locate(address);
-        if (here && entries.contains(*here)) before = 0;
-        if (here) visit(before, *here, edge_between(before, *here));
+        const bool entered = here && entries.contains(*here);
+        if (entered) before = 0;
+        if (here)
+            visit(*here, before != 0 || entered ? step{before, *here} : std::optional<step>());
         if (here || address == 0) before = here.value_or(0);
     }
 }
@@ -120,12 +126,12 @@ coverage_map::coverage_map(const std::string& entries_file) : known_(edge_count 
 std::vector<std::uint32_t> coverage_map::add(std::span<const std::uint64_t> trace,
                                              const module_image& image) {
     std::vector<std::uint32_t> fresh;
-    walk(trace, image, entries_, [&](point from, point here, std::uint32_t edge) {
+    walk(trace, image, entries_, [&](point here, const std::optional<step>& edge) {
         // by itself: its edge may look like another one that was seen already
         if (points_.insert(here).second) fresh_.push_back(here);
-        if (!set_bit(known_, edge)) return;
-        fresh.push_back(edge);
-        fresh_edges_.emplace_back(from, here);
+        if (!edge || !set_bit(known_, number_of(*edge))) return;
+        fresh.push_back(number_of(*edge));
+        fresh_edges_.push_back(*edge);
         ++edges_;
     });
     std::sort(fresh.begin(), fresh.end());
@@ -135,7 +141,9 @@ std::vector<std::uint32_t> coverage_map::add(std::span<const std::uint64_t> trac
 std::vector<std::uint32_t> coverage_map::edges_of(std::span<const std::uint64_t> trace,
                                                   const module_image& image) const {
     std::vector<std::uint32_t> all;
-    walk(trace, image, entries_, [&](point, point, std::uint32_t edge) { all.push_back(edge); });
+    walk(trace, image, entries_, [&](point, const std::optional<step>& edge) {
+        if (edge) all.push_back(number_of(*edge));
+    });
     std::sort(all.begin(), all.end());
     all.erase(std::unique(all.begin(), all.end()), all.end());
     return all;
