@@ -137,15 +137,20 @@ TEST_CASE("slots that a segment has not are refused", "[door]") {
 TEST_CASE("a listener that closes refuses those who wait for it", "[door]") {
     door at = test_door();
     const std::string name = unique_name();
-    listener here = at.listen(name, {.source = source()});
+    // Forked before there is a listener, of which it would have a copy.
+    gate listening;
     child client([&] {
+        listening.wait();
         door own = test_door();
         return error_of([&] { (void)own.connect(name, soon); });
     });
+    listener here = at.listen(name, {.source = source()});
+    listening.open();
     CHECK(becomes_readable(here.fd()));
     client.wait_asleep();
     here.close();
     // On soft it may be about to read what is listened for.
     const child_status ended = client.wait();
+    INFO(ended);
     CHECK((ended.exited(ECONNREFUSED) || (on_soft() && ended.exited(ENOENT))));
 }
