@@ -22,6 +22,7 @@
 #include <filesystem>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "support/blocked_signal.hpp"
 #include "support/catch.hpp"
@@ -184,7 +185,7 @@ TEST_CASE("A full file system is no memory, and nothing stays on it", "[soft][ro
     if (skipped_without_root()) return;
     const soft_room room;
     child poor([&] {
-        if (!mount_for_itself(room.path(), "size=128k,mode=700")) return not_here;
+        if (!mount_for_itself(room.path(), "size=128k,nr_inodes=60,mode=700")) return not_here;
         ipcdoor::door door = room.door();
         const std::size_t before = files_in(room.path());
         EXPECT_CHILD(error_of([&] { (void)door.create("x", {.data_bytes = 1 << 20}); }) == ENOMEM);
@@ -209,6 +210,25 @@ TEST_CASE("A full file system is no memory, and nothing stays on it", "[soft][ro
         EXPECT_CHILD(files_in(room.path()) == full);
         EXPECT_CHILD(::ftruncate(hog.get(), 0) == 0);
         EXPECT_CHILD(error_of([&] { (void)door.attach("small"); }) == 0);
+
+        // Nor a place for one file, then for one, two …
+        const std::vector<std::function<void()>> calls{
+            [&] { const ipcdoor::endpoint made = door.attach("small"); },
+            [&] { const ipcdoor::endpoint made = door.create("x"); },
+            [&] { const ipcdoor::listener made = door.listen("x"); }};
+        for (const auto& call : calls) {
+            std::vector<std::string> taken;
+            do {
+                taken.push_back(room.path() + "/" + std::to_string(taken.size()));
+            } while (unique_fd(::open(taken.back().c_str(), O_CREAT | O_CLOEXEC, 0600)));
+            taken.pop_back();
+            for (int error = 0; (error = error_of(call)) != 0; taken.pop_back()) {
+                EXPECT_CHILD(error == ENOMEM);
+                EXPECT_CHILD(files_in(room.path()) == full + taken.size());
+                EXPECT_CHILD(!taken.empty() && ::unlink(taken.back().c_str()) == 0);
+            }
+            for (const std::string& each : taken) ::unlink(each.c_str());
+        }
         return 0;
     });
     const child_status ended = poor.wait();
