@@ -118,8 +118,10 @@ int stop_it(void* context, ipcdoor_rpc_call*, const void*, std::size_t, ipcdoor_
 
 // A C server, served by `threads`.
 struct c_office {
-    explicit c_office(unsigned workers = 1) : name(unique_name()), at(test_door()) {
+    explicit c_office(unsigned workers = 1, std::uint64_t max_message_bytes = 0)
+        : name(unique_name()), at(test_door()) {
         ipcdoor_rpc_server_options options{};
+        options.max_message_bytes = max_message_bytes;
         options.size = sizeof options;
         options.name = name.c_str();
         options.source = source();
@@ -149,8 +151,9 @@ struct c_office {
     std::vector<std::thread> pool;
 };
 
-client_handle connect(door& at, const std::string& name) {
+client_handle connect(door& at, const std::string& name, std::uint64_t max_message_bytes = 0) {
     ipcdoor_rpc_client_options options{};
+    options.max_message_bytes = max_message_bytes;
     options.size = sizeof options;
     options.name = name.c_str();
     ipcdoor_rpc_client* client = nullptr;
@@ -532,6 +535,27 @@ TEST_CASE("replies that are none are an error of the call in C", "[rpc][c][hosti
     CHECK(result.text() == "x");
     liar.close();
     lying.join();
+}
+
+TEST_CASE("each side says in C how long a message it takes", "[rpc][c]") {
+    const auto call = [](const client_handle& client, std::size_t bytes) {
+        buffer arguments;
+        buffer result;
+        ipcdoor_rpc_put_text(&arguments, std::string(bytes, 'x').c_str());
+        return invoke(client, request("same", "str->str", &arguments), &result);
+    };
+    c_office brief(1, 1000);
+    brief.open();
+    const client_handle client = connect(brief.at, brief.name);
+    CHECK(call(client, 100) == 0);
+    CHECK(call(client, 2000) == -EMSGSIZE);
+    CHECK(call(client, 100) == 0);
+
+    c_office office;
+    office.open();
+    const client_handle modest = connect(office.at, office.name, 1000);
+    CHECK(call(modest, 2000) == -EMSGSIZE);
+    CHECK(call(modest, 100) == 0);
 }
 
 TEST_CASE("what is not right is refused in C with words", "[rpc][c]") {

@@ -55,11 +55,7 @@ namespace {
     } catch (const std::exception& error) {
         std::fprintf(stderr, "child %d: %s\n", ::getpid(), error.what());
     }
-    std::fflush(nullptr);
-#ifdef IPCDOOR_COVERAGE
-    __gcov_dump();
-#endif
-    ::_exit(code);
+    end_child(code);
 }
 
 pid_t fork_child(const child::body& run) {
@@ -258,6 +254,14 @@ std::uint64_t now_ns() {
     ::clock_gettime(CLOCK_MONOTONIC, &now);
     return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
            static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+void end_child(int code) {
+    std::fflush(nullptr);
+#ifdef IPCDOOR_COVERAGE
+    __gcov_dump();
+#endif
+    ::_exit(code);
 }
 
 void child_failed(const char* file, int line, const char* what) {

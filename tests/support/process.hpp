@@ -171,6 +171,9 @@ std::size_t open_fd_count();
 // CLOCK_MONOTONIC, nanoseconds.
 std::uint64_t now_ns();
 
+// For who has called fork() itself: _exit(), with its output and what coverage has counted.
+[[noreturn]] void end_child(int code);
+
 [[noreturn]] void child_failed(const char* file, int line, const char* what);
 
 }  // namespace ipcdoor::test

@@ -5,10 +5,15 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -175,6 +180,56 @@ TEST_CASE("A listener turns away clients that lie, and serves the next one", "[s
     CHECK(listener.try_accept(0s));
 }
 
+TEST_CASE("What is longer than an introduction, or has too many files, is none",
+          "[soft][hostile]") {
+    const soft_room room;
+    ipcdoor::door door = room.door();
+    ipcdoor::listener listener = door.listen("victim", {.slot_bytes = page, .data_bytes = page});
+    const std::size_t before = open_fd_count();
+    const offer told(1);
+    const auto is_turned_away = [&](std::size_t bytes, std::size_t count) {
+        std::vector<char> words(sizeof(told.hello) + bytes);
+        std::memcpy(words.data(), &told.hello, sizeof(told.hello));
+        std::vector<int> files(count, told.data_file.get());
+        files[0] = told.slot_file.get();
+        iovec part{words.data(), words.size()};
+        alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * 8)] = {};
+        msghdr message{};
+        message.msg_iov = &part;
+        message.msg_iovlen = 1;
+        message.msg_control = control;
+        message.msg_controllen = CMSG_SPACE(sizeof(int) * count);
+        cmsghdr* header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(sizeof(int) * count);
+        std::memcpy(CMSG_DATA(header), files.data(), sizeof(int) * count);
+        const ipcdoor::owned_fd socket = raw_connect(room, "victim.sock");
+        REQUIRE(::sendmsg(socket.get(), &message, MSG_NOSIGNAL) > 0);
+        return !listener.try_accept(0s);
+    };
+    CHECK(is_turned_away(1, 2));
+    CHECK(is_turned_away(1 << 16, 2));
+    CHECK(is_turned_away(0, 8));
+    CHECK(open_fd_count() == before + 2);  // of the offer
+    CHECK_FALSE(is_turned_away(0, 2));
+}
+
+TEST_CASE("Memory that is not ordinary is not taken from a peer", "[soft][hostile]") {
+    const ipcdoor::owned_fd file(
+        ::memfd_create("huge", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB));
+    if (!file) {
+        std::printf("skipped: no files of huge pages here\n");
+        return;
+    }
+    struct stat about {};
+    REQUIRE(sys::status(file.get(), about) == 0);
+    const auto huge = static_cast<std::uint64_t>(about.st_blksize);
+    REQUIRE(sys::truncate_file(file.get(), huge) == 0);
+    REQUIRE(sys::add_seals(file.get(), F_SEAL_SHRINK | F_SEAL_GROW) == 0);
+    CHECK_THROWS_WITH(soft::check_sealed_data(file.get(), huge), contains("ordinary"));
+}
+
 TEST_CASE("Clients that say nothing hold up nobody", "[soft][hostile]") {
     const soft_room room;
     ipcdoor::door door = room.door();
@@ -219,6 +274,20 @@ TEST_CASE("A client turns away servers that lie", "[soft][hostile]") {
             publish(about);
             if (bytes != 0) CHECK(error_of([&] { (void)door.connect("evil", 60s); }) == EPROTO);
         }
+    }
+    SECTION("about versions") {
+        soft::listener_file about = truth;
+        about.version = 2;
+        publish(about);
+        CHECK(error_of([&] { (void)door.connect("evil", 60s); }) == EPROTO);
+        about = truth;
+        about.magic ^= 1;
+        publish(about);
+        CHECK(error_of([&] { (void)door.connect("evil", 60s); }) == EPROTO);
+        publish(truth);
+        REQUIRE(::truncate((room.path() + "/" + std::to_string(::geteuid()) + "/evil.door").c_str(),
+                           8) == 0);
+        CHECK(error_of([&] { (void)door.connect("evil", 60s); }) == EPROTO);
     }
     SECTION("about slots") {
         publish(truth);
@@ -377,8 +446,11 @@ TEST_CASE("A segment's members take no newcomer's word for what it is", "[soft][
     const ipcdoor::owned_fd dir(sys::open_at(AT_FDCWD, path.c_str(), O_PATH | O_DIRECTORY));
     const ipcdoor::owned_fd empty(memory_file(page, 0));
     const ipcdoor::owned_fd zero(sys::open_at(AT_FDCWD, "/dev/zero", O_RDONLY));
+    // As if another user's slot were its own; where only root may give files away, it is empty.
+    const ipcdoor::owned_fd anothers(memory_file(page, 0));
+    CHECK((::fchown(anothers.get(), ::geteuid() + 1, ~gid_t{0}) == 0 || ::geteuid() != 0));
     for (const std::uint32_t slot : {0U, 1U, 2U, 4U, ~0U})
-        for (const int fd : {-1, empty.get(), zero.get(), dir.get()}) {
+        for (const int fd : {-1, empty.get(), zero.get(), dir.get(), anothers.get()}) {
             INFO("slot " << slot << ", descriptor " << fd);
             const ipcdoor::owned_fd socket(sys::socket_new(true));
             REQUIRE(sys::socket_connect(socket.get(), dir.get(), "slot.0.1.sock", ~0ULL) == 0);
@@ -389,4 +461,101 @@ TEST_CASE("A segment's members take no newcomer's word for what it is", "[soft][
         }
     CHECK(own.peer_info(1).state == IPCDOOR_SLOT_ALIVE);
     CHECK(own.peer_info(2).state == IPCDOOR_SLOT_EMPTY);
+}
+
+TEST_CASE("A newcomer leaves a living member's place alone, whatever its files are",
+          "[soft][hostile]") {
+    const soft_room room;
+    ipcdoor::door door = room.door();
+    const ipcdoor::endpoint own = door.create("members", {.slots = 4});
+    const std::filesystem::path path =
+        room.path() + "/" + std::to_string(::geteuid()) + "/members.seg";
+    const ipcdoor::owned_fd dir(sys::open_at(AT_FDCWD, path.c_str(), O_PATH | O_DIRECTORY));
+    const ipcdoor::owned_fd listening(sys::socket_new(false));
+    REQUIRE(sys::socket_bind(listening.get(), dir.get(), "slot.1.1.sock") == 0);
+    REQUIRE(sys::socket_listen(listening.get(), 8) == 0);
+    SECTION("none") {}
+    SECTION("of another size") { std::ofstream(path / "slot.1.1").put('x'); }
+    SECTION("of another slot") { std::filesystem::copy_file(path / "slot.0.1", path / "slot.1.1"); }
+    const ipcdoor::endpoint next = door.attach("members");
+    CHECK(next.slot() == 2);
+    CHECK(error_of([&] { (void)door.attach("members", {.slot = 1}); }) == EBUSY);
+    CHECK(std::filesystem::exists(path / "slot.1.1.sock"));
+}
+
+TEST_CASE("A segment whose files are not what they have to be is refused", "[soft][hostile]") {
+    const soft_room room;
+    ipcdoor::door door = room.door();
+    const ipcdoor::endpoint own = door.create("members", {.data_bytes = page, .slots = 4});
+    const std::filesystem::path path =
+        room.path() + "/" + std::to_string(::geteuid()) + "/members.seg";
+    const auto attach = [&] { return error_of([&] { (void)door.attach("members"); }); };
+    const auto about = [&](const soft::segment_file& content, std::size_t bytes) {
+        std::filesystem::remove(path / "about");
+        std::ofstream(path / "about")
+            .write(reinterpret_cast<const char*>(&content), static_cast<std::streamsize>(bytes));
+    };
+    const soft::segment_file truth{soft::segment_magic, soft::layout_version, 4, page, page};
+    about(truth, sizeof(truth));
+    CHECK(attach() == 0);
+    soft::segment_file lie = truth;
+    lie.version = 2;
+    about(lie, sizeof(lie));
+    CHECK(attach() == EPROTO);
+    lie = truth;
+    lie.slots = IPCDOOR_MAX_SLOTS + 1;
+    about(lie, sizeof(lie));
+    CHECK(attach() == EPROTO);
+    about(truth, 8);
+    CHECK(attach() == EPROTO);
+    about(truth, sizeof(truth));
+    std::filesystem::remove(path / "data");
+    REQUIRE(::mkfifo((path / "data").c_str(), 0600) == 0);
+    CHECK(attach() == EPROTO);
+}
+
+TEST_CASE("Whoever waits for who takes up nobody is told what it waits for", "[soft][hostile]") {
+    const soft_room room;
+    ipcdoor::door door = room.door();
+    SECTION("a listener with a full backlog") {
+        ipcdoor::listener listener = door.listen("busy", {.backlog = 1});
+        std::vector<ipcdoor::owned_fd> crowd;
+        for (int i = 0; i < 2; ++i) crowd.push_back(raw_connect(room, "busy.sock"));
+        CHECK(error_of([&] { (void)door.connect("busy", 20ms); }) == ETIMEDOUT);
+        CHECK(said("backlog"));
+
+        struct sigaction action {};
+        action.sa_handler = [](int) {};
+        struct sigaction before {};
+        REQUIRE(::sigaction(SIGUSR1, &action, &before) == 0);
+        std::atomic<int> result{0};
+        std::atomic<bool> done{false};
+        std::thread waiting([&] {
+            ipcdoor_endpoint* made = nullptr;
+            result = ipcdoor_connect(door.get(), "busy", IPCDOOR_NO_DEADLINE, &made);
+            done = true;
+        });
+        while (!done) {
+            ::pthread_kill(waiting.native_handle(), SIGUSR1);
+            std::this_thread::sleep_for(1ms);
+        }
+        waiting.join();
+        CHECK(result == -EINTR);
+        ::sigaction(SIGUSR1, &before, nullptr);
+    }
+    SECTION("a member that never calls in") {
+        ipcdoor::endpoint own = door.create("busy", {.slots = 4});
+        const std::string path = room.path() + "/" + std::to_string(::geteuid()) + "/busy.seg";
+        const ipcdoor::owned_fd dir(sys::open_at(AT_FDCWD, path.c_str(), O_PATH | O_DIRECTORY));
+        int rc = 0;
+        for (int i = 0; rc == 0 && i < 10'000; ++i) {
+            const ipcdoor::owned_fd socket(sys::socket_new(true));
+            rc = sys::socket_connect(socket.get(), dir.get(), "slot.0.1.sock", 0);
+        }
+        REQUIRE(rc == -EAGAIN);
+        CHECK(error_of([&] { (void)door.attach("busy"); }) == EAGAIN);
+        CHECK(said("ipcdoor_wait()"));
+        CHECK_FALSE(own.wait(ipcdoor::all_vectors, 0s));
+        CHECK(error_of([&] { (void)door.attach("busy"); }) == 0);
+    }
 }

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: MIT
 // Names of the software back end: who may make, find and take them.
+#include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <filesystem>
+#include <fstream>
 #include <string>
 
 #include "support/catch.hpp"
@@ -51,6 +55,34 @@ TEST_CASE("The environment chooses the door and the runtime directory", "[soft][
     CHECK(other.wait().exited());
 }
 
+TEST_CASE("local: is the module where it is loaded, and the software back end elsewhere",
+          "[soft][uri]") {
+    const soft_room room;
+    child other([&] {
+        ::unsetenv("IPCDOOR_URI");
+        ::setenv("IPCDOOR_RUNTIME_DIR", room.path().c_str(), 1);
+        const ipcdoor::door door;
+        const bool loaded = ::access("/dev/ipcdoor0", F_OK) == 0;
+        EXPECT_CHILD(door.backend() == (loaded ? "kernel" : "soft"));
+        return 0;
+    });
+    CHECK(other.wait().exited());
+}
+
+TEST_CASE("A door that a user may not open is not a missing one", "[soft][uri][users]") {
+    if (skipped_without_root()) return;
+    const soft_room room(01777);
+    const std::string node = room.path() + "/node";
+    std::ofstream(node).put('x');
+    REQUIRE(::chmod(node.c_str(), 0600) == 0);
+    child user = child::as_user(alice, [&] {
+        EXPECT_CHILD(error_of([&] { const ipcdoor::door door("door:" + node); }) == EACCES);
+        EXPECT_CHILD(said("mode and group"));
+        return 0;
+    });
+    CHECK(user.wait().exited());
+}
+
 TEST_CASE("Malformed names are refused", "[soft][names]") {
     const soft_room room;
     ipcdoor::door door = room.door();
@@ -83,6 +115,10 @@ TEST_CASE("A name has one owner at a time, and is free after it", "[soft][names]
     segment.close();
     CHECK(room.names(::geteuid()) == 0);
     CHECK(error_of([&] { (void)door.attach("taken"); }) == ENOENT);
+
+    const std::string anothers = std::to_string(::geteuid() + 1) + "/taken";
+    CHECK(error_of([&] { (void)door.listen(anothers); }) == EPERM);
+    CHECK(error_of([&] { (void)door.create(anothers); }) == EPERM);
 }
 
 TEST_CASE("What a killed process leaves behind is in nobody's way", "[soft][names][death]") {
@@ -121,6 +157,76 @@ TEST_CASE("What a process left that died while it made its user's directory is i
     REQUIRE(::mkdir((draft + ".0").c_str(), 0700) == 0);
     ipcdoor::door door = room.door();
     CHECK(error_of([&] { const ipcdoor::listener listener = door.listen("name"); }) == 0);
+}
+
+TEST_CASE("What a killed process has half removed or half made is in nobody's way",
+          "[soft][names][death]") {
+    const soft_room room;
+    ipcdoor::door door = room.door();
+    const std::filesystem::path dir = room.path() + "/" + std::to_string(::geteuid());
+    const std::filesystem::path segment = dir / "segment.seg";
+    child victim([&] {
+        const ipcdoor::endpoint end = room.door().create("segment", {.slots = 4});
+        ::kill(::getpid(), SIGKILL);
+        return 0;
+    });
+    CHECK(victim.wait().signaled(SIGKILL));
+    SECTION("a segment without its lock") {
+        REQUIRE(std::filesystem::remove(segment / "lock"));
+        CHECK(error_of([&] { (void)door.attach("segment"); }) == ENOENT);
+        CHECK(error_of([&] { (void)door.create("segment"); }) == 0);
+    }
+    SECTION("a segment without its sizes") {
+        REQUIRE(std::filesystem::remove(segment / "about"));
+        CHECK(error_of([&] { (void)door.attach("segment"); }) == ENOENT);
+        CHECK(error_of([&] { (void)door.listen("segment"); }) == 0);
+    }
+    SECTION("drafts") {
+        std::filesystem::rename(segment, dir / ".segment.seg");
+        std::ofstream(dir / ".segment.sock").put('x');
+        std::ofstream(dir / ".segment.door").put('x');
+        CHECK(error_of([&] { (void)door.create("segment"); }) == 0);
+        CHECK(error_of([&] { (void)door.listen("segment"); }) == 0);
+    }
+    CHECK(room.names(::geteuid()) == 0);
+}
+
+TEST_CASE("What cannot be removed is said to be in the way", "[soft][names]") {
+    const soft_room room;
+    ipcdoor::door door = room.door();
+    door.create("segment").close();
+    const std::filesystem::path segment =
+        room.path() + "/" + std::to_string(::geteuid()) + "/segment.seg";
+    SECTION("a directory that has more in it") {
+        std::filesystem::create_directories(segment / "more");
+        std::ofstream(segment / "more" / "kept").put('x');
+        CHECK(error_of([&] { (void)door.create("segment"); }) == EACCES);
+        CHECK(said("by hand"));
+        CHECK(std::filesystem::exists(segment / "more" / "kept"));
+    }
+    SECTION("a link") {
+        const soft_room elsewhere;
+        std::ofstream(elsewhere.path() + "/kept").put('x');
+        REQUIRE(::symlink(elsewhere.path().c_str(), segment.c_str()) == 0);
+        CHECK(error_of([&] { (void)door.create("segment"); }) != 0);
+        CHECK(error_of([&] { (void)door.listen("segment"); }) != 0);
+        CHECK(error_of([&] { (void)door.attach("segment"); }) != 0);
+        CHECK(std::filesystem::exists(elsewhere.path() + "/kept"));
+    }
+}
+
+TEST_CASE("Who keeps the lock on the names holds up others for seconds, not for ever",
+          "[soft][names]") {
+    const soft_room room;
+    ipcdoor::door door = room.door();
+    const ipcdoor::endpoint segment = door.create("segment");
+    const std::string lock = room.path() + "/" + std::to_string(::geteuid()) + "/.lock";
+    const unique_fd held(::open(lock.c_str(), O_RDWR | O_CLOEXEC));
+    REQUIRE(::flock(held.get(), LOCK_EX) == 0);
+    CHECK(error_of([&] { (void)door.listen("name"); }) == EBUSY);
+    CHECK(said(".lock"));
+    REQUIRE(::flock(held.get(), LOCK_UN) == 0);
+    CHECK(error_of([&] { (void)door.listen("name"); }) == 0);
 }
 
 TEST_CASE("A name that its own user may not use is found dead or alive too",
@@ -233,6 +339,43 @@ TEST_CASE("Users have names of their own, and root serves those who have none",
     CHECK(visitor.wait().exited());
     done.open();
     CHECK(owner.wait().exited());
+}
+
+TEST_CASE("What a user's dead listener leaves does not hide root's living one",
+          "[soft][names][users][death]") {
+    if (skipped_without_root()) return;
+    const soft_room room(01777);
+    child victim = child::as_user(alice, [&] {
+        const ipcdoor::listener listener = room.door().listen("service");
+        ::kill(::getpid(), SIGKILL);
+        return 0;
+    });
+    CHECK(victim.wait().signaled(SIGKILL));
+    CHECK(room.names(alice) == 2);
+    ipcdoor::door door = room.door();
+    ipcdoor::listener roots = door.listen("service", {.mode = 0666});
+    child user = child::as_user(alice, [&] {
+        const ipcdoor::endpoint end = room.door().connect("service", 60s);
+        EXPECT_CHILD(end.peer_info(0).uid == 0);
+        return 0;
+    });
+    const ipcdoor::endpoint served = roots.accept(60s);
+    CHECK(served.peer_info(1).uid == alice);
+    CHECK(user.wait().exited());
+}
+
+TEST_CASE("A runtime directory where a user may make nothing is said to be that",
+          "[soft][names][users]") {
+    if (skipped_without_root()) return;
+    const soft_room room(0755);
+    child user = child::as_user(alice, [&] {
+        ipcdoor::door own = room.door();
+        EXPECT_CHILD(error_of([&] { (void)own.connect("name", 0s); }) == ENOENT);
+        EXPECT_CHILD(error_of([&] { (void)own.listen("name"); }) == EACCES);
+        EXPECT_CHILD(said("1777"));
+        return 0;
+    });
+    CHECK(user.wait().exited());
 }
 
 TEST_CASE("A segment's mode decides who attaches, and who may write", "[soft][names][users]") {

@@ -43,6 +43,9 @@ private:
     temporary_directory directory_;
 };
 
+// Whether the thread's latest error has this in its text.
+bool said(const char* words);
+
 // Both ends of a connection, within this process.
 struct soft_pair {
     explicit soft_pair(const soft_room& room, const listen_options& options = {});

@@ -286,6 +286,8 @@ TEST_CASE("What the software back end has not is refused with a word on what has
     CHECK(error_of([&] { (void)door.create("x", {.mode = 0777}); }) == EINVAL);
     CHECK(error_of([&] { (void)door.create("x", {.data_bytes = ~0ULL}); }) == EINVAL);
     CHECK(error_of([&] { (void)door.create("x", {.data_bytes = 1ULL << 62}); }) == EINVAL);
+    CHECK(error_of([&] { (void)door.create("x", {.data_bytes = 8192, .max_data_bytes = 4096}); }) ==
+          EINVAL);
     CHECK(error_of([&] { (void)door.attach(0); }) == EOPNOTSUPP);
     ipcdoor::endpoint own = door.create("x");
     CHECK(error_of([&] { own.bind_eventfd(0, 1); }) == EOPNOTSUPP);

@@ -23,7 +23,6 @@ const char* hot_error_text(int error) {
         case ESTALE: return "the slot was attached again since: its generation is another";
         case ETIMEDOUT: return "nothing was rung before the deadline";
         case EINTR: return "a signal handler ran: call again";
-        case EPERM: return "the endpoint belongs to another process: attach in this one";
         case ESHUTDOWN: return "this endpoint is dead: its interrupt source was removed";
         default: return "the doorbell ioctl failed";
     }
@@ -94,12 +93,7 @@ endpoint::endpoint(owned_fd fd, const struct ipcdoor_endpoint_info& info)
     : fd_(std::move(fd)),
       info_(info),
       state_(fd_.get(), info.state_offset, info.state_bytes, sys::access::read),
-      slots_(info.slots) {
-    const auto* head = static_cast<const ipcdoor_state*>(state_.address());
-    if (head->magic != IPCDOOR_STATE_MAGIC || head->abi_version != IPCDOOR_ABI_VERSION)
-        throw failure(EPROTONOSUPPORT, "STATE has ABI version %u, this library speaks %u",
-                      head->abi_version, IPCDOOR_ABI_VERSION);
-}
+      slots_(info.slots) {}
 
 void endpoint::info(struct ipcdoor_endpoint_info& info) {
     control(fd_.get(), IPCDOOR_IOC_ENDPOINT_INFO, &info, "asking for the endpoint's layout");

@@ -48,7 +48,10 @@ void write_listener_file(int dir, const std::string& file, const shape& shape) {
     if (rc >= 0 && rc != sizeof(about)) rc = -ENOSPC;
     if (rc >= 0) rc = sys::change_mode(fd.get(), 0444);  // the sizes are no secret
     if (rc >= 0) rc = sys::rename_at(dir, draft.c_str(), dir, file.c_str());
-    if (rc < 0) throw failure(-rc, "writing %s: %s", file.c_str(), std::strerror(-rc));
+    if (rc < 0) {
+        sys::remove_at(dir, draft.c_str());
+        throw failure(sys::storage_error(rc), "writing %s: %s", file.c_str(), std::strerror(-rc));
+    }
 }
 
 shape read_listener_file(const user_dir& dir, const std::string& file) {
@@ -94,19 +97,22 @@ void listener::open_name(mode_t mode, int backlog) {
 
     const std::string draft = "." + file;
     sys::remove_at(dir, draft.c_str());
-    int rc = sys::socket_bind(socket_.get(), dir, draft.c_str());
+    int rc = bind_name(socket_.get(), dir, draft.c_str());
     if (rc < 0)
-        throw failure(-rc, "binding %s: %s%s", file.c_str(), std::strerror(-rc),
-                      rc == -ENOENT ? " (is /proc mounted?)" : "");
-    // Connecting needs the right to write.
-    const owned_fd handle(sys::open_at(dir, draft.c_str(), O_PATH | O_NOFOLLOW));
-    rc = handle ? sys::change_mode_at(dir, draft.c_str(), mode) : handle.get();
-    if (rc >= 0) rc = sys::status(handle.get(), socket_file_);
-    if (rc >= 0) rc = sys::socket_listen(socket_.get(), backlog);
-    if (rc < 0) throw failure(-rc, "listening at %s: %s", file.c_str(), std::strerror(-rc));
-    write_listener_file(dir, name_.listener_file(), shape_);
-    rc = sys::rename_at(dir, draft.c_str(), dir, file.c_str());
-    if (rc < 0) throw failure(-rc, "naming %s: %s", file.c_str(), std::strerror(-rc));
+        throw failure(sys::storage_error(rc), "binding %s: %s", file.c_str(), std::strerror(-rc));
+    try {
+        // Connecting needs the right to write.
+        rc = sys::change_mode_at(dir, draft.c_str(), mode);
+        if (rc >= 0) rc = sys::status_at(dir, draft.c_str(), socket_file_);
+        if (rc >= 0) rc = sys::socket_listen(socket_.get(), backlog);
+        if (rc < 0) throw failure(-rc, "listening at %s: %s", file.c_str(), std::strerror(-rc));
+        write_listener_file(dir, name_.listener_file(), shape_);
+        rc = sys::rename_at(dir, draft.c_str(), dir, file.c_str());
+        if (rc < 0) throw failure(-rc, "naming %s: %s", file.c_str(), std::strerror(-rc));
+    } catch (...) {
+        sys::remove_at(dir, draft.c_str());
+        throw;
+    }
 }
 
 listener::~listener() {
@@ -228,7 +234,7 @@ owned_fd connect_socket(const user_dir& dir, const name& name, std::uint64_t dea
     owned_fd socket(sys::socket_new(true));
     if (!socket) throw failure(-socket.get(), "socket: %s", std::strerror(-socket.get()));
     const int rc =
-        sys::socket_connect(socket.get(), dir.fd.get(), name.socket_file().c_str(), deadline_ns);
+        connect_name(socket.get(), dir.fd.get(), name.socket_file().c_str(), deadline_ns);
     const char* label = name.label.c_str();
     switch (rc) {
         case 0: break;

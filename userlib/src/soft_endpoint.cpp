@@ -203,8 +203,8 @@ void endpoint::grow(uint64_t data_bytes) {
     // endpoint adds at the same time.
     const int rc = sys::allocate_file(data_file_.get(), now, data_bytes - now);
     if (rc < 0)
-        throw failure(rc == -ENOSPC ? ENOMEM : -rc, "growing DATA to %" PRIu64 " bytes: %s",
-                      data_bytes, std::strerror(-rc));
+        throw failure(sys::storage_error(rc), "growing DATA to %" PRIu64 " bytes: %s", data_bytes,
+                      std::strerror(-rc));
     ring_lifecycle_of_peers();
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "soft_link.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/stat.h>
 
@@ -10,6 +11,26 @@
 #include "failure.h"
 
 namespace ipcdoor::backend::soft {
+
+namespace {
+
+int found_by_proc(int rc) {
+    struct stat about {};
+    if (rc == -ENOENT && sys::status_at(AT_FDCWD, "/proc/self/fd", about) < 0)
+        throw failure(EOPNOTSUPP,
+                      "without the module sockets are found by /proc/self/fd: mount /proc");
+    return rc;
+}
+
+}  // namespace
+
+int bind_name(int socket, int dir, const char* file) {
+    return found_by_proc(sys::socket_bind(socket, dir, file));
+}
+
+int connect_name(int socket, int dir, const char* file, std::uint64_t deadline_ns) {
+    return found_by_proc(sys::socket_connect(socket, dir, file, deadline_ns));
+}
 
 bool identify_peer(int socket, sys::credentials& peer, owned_fd& process) {
     const int rc = sys::socket_credentials(socket, peer);
@@ -26,12 +47,12 @@ bool identify_peer(int socket, sys::credentials& peer, owned_fd& process) {
 bool is_living_socket(int dir, const char* file) {
     const owned_fd probe(sys::socket_new(true));
     if (!probe) throw failure(-probe.get(), "socket: %s", std::strerror(-probe.get()));
-    int rc = sys::socket_connect(probe.get(), dir, file, 0);
+    int rc = connect_name(probe.get(), dir, file, 0);
     struct stat about {};
     if (rc == -EACCES && sys::status_at(dir, file, about) == 0 && S_ISSOCK(about.st_mode) &&
         sys::change_mode_at(dir, file, about.st_mode | S_IWUSR) == 0) {
         // Our own name, with a mode that is for others only.
-        rc = sys::socket_connect(probe.get(), dir, file, 0);
+        rc = connect_name(probe.get(), dir, file, 0);
         sys::change_mode_at(dir, file, about.st_mode & 0777);
     }
     if (rc == -ECONNREFUSED || rc == -ENOENT) return false;

@@ -57,6 +57,11 @@ private:
 // where that process has ended, though its child may hold the socket still.
 bool identify_peer(int socket, sys::credentials& peer, owned_fd& process);
 
+// As sys::socket_bind() and socket_connect(), but they throw where /proc is missing, by which
+// names are reached: whoever is not found is taken for dead.
+int bind_name(int socket, int dir, const char* file);
+int connect_name(int socket, int dir, const char* file, std::uint64_t deadline_ns);
+
 // Is somebody listening at this socket file? A process that died leaves its
 // file behind, and a child of its may even hold the socket still.
 bool is_living_socket(int dir, const char* file);

@@ -47,7 +47,7 @@ enum class meeting { dead, met, unusable };
 meeting meet(int segment, const occupant& who, const shape& shape, survey& found) {
     owned_fd socket(sys::socket_new(true));
     if (!socket) throw failure(-socket.get(), "socket: %s", std::strerror(-socket.get()));
-    const int rc = sys::socket_connect(socket.get(), segment, who.socket_file().c_str(), 0);
+    const int rc = connect_name(socket.get(), segment, who.socket_file().c_str(), 0);
     if (rc == -ECONNREFUSED || rc == -ENOENT) return meeting::dead;
     if (rc == -EAGAIN)
         throw failure(EAGAIN,
@@ -105,7 +105,7 @@ slot_pages make_member_slot(const membership& where, const shape& shape, const s
     const owned_fd fd(sys::open_at(segment, where.slot_file.c_str(),
                                    O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
     if (!fd)
-        throw failure(-fd.get(), "making %s: %s", where.slot_file.c_str(),
+        throw failure(sys::storage_error(fd.get()), "making %s: %s", where.slot_file.c_str(),
                       std::strerror(-fd.get()));
     slot_pages pages = make_slot(fd.get(), shape, seat);
     // To read for all whom the directory lets in.
@@ -117,18 +117,17 @@ slot_pages make_member_slot(const membership& where, const shape& shape, const s
 owned_fd listen_as_member(const membership& where) {
     const int segment = where.segment.get();
     owned_fd socket(sys::socket_new(false));
-    int rc =
-        socket ? sys::socket_bind(socket.get(), segment, where.socket_file.c_str()) : socket.get();
+    int rc = socket ? bind_name(socket.get(), segment, where.socket_file.c_str()) : socket.get();
     if (rc == 0) rc = sys::change_mode_at(segment, where.socket_file.c_str(), 0666);
     if (rc == 0) rc = sys::socket_listen(socket.get(), backlog);
     if (rc < 0)
-        throw failure(-rc, "listening at %s: %s%s", where.socket_file.c_str(), std::strerror(-rc),
-                      rc == -ENOENT ? " (is /proc mounted?)" : "");
+        throw failure(sys::storage_error(rc), "listening at %s: %s", where.socket_file.c_str(),
+                      std::strerror(-rc));
     return socket;
 }
 
-// Under the segment's lock.
-std::unique_ptr<member> take_seat(membership where, const shape& shape, const file_lock& lock,
+// Under the segment's lock. Takes `where` where it succeeds.
+std::unique_ptr<member> take_seat(membership&& where, const shape& shape, const file_lock& lock,
                                   survey found, std::uint32_t wanted, std::uint32_t rights,
                                   owned_fd data) {
     const std::uint32_t slot = choose_slot(found, shape, wanted);
@@ -139,11 +138,18 @@ std::unique_ptr<member> take_seat(membership where, const shape& shape, const fi
 
     endpoint::plan plan{shape, seat, 0, {}, {}};
     if (shape.max_data_bytes > 0) plan.data = std::move(data);
-    plan.own = make_member_slot(where, shape, seat);
-    where.listening = listen_as_member(where);
-    const owned_fd file = open_member_file(where.segment.get(), where.slot_file);
-    if (!file) throw failure(-file.get(), "opening a slot: %s", std::strerror(-file.get()));
-    auto made = std::make_unique<member>(std::move(plan), std::move(where));
+    owned_fd file;
+    std::unique_ptr<member> made;
+    try {
+        plan.own = make_member_slot(where, shape, seat);
+        where.listening = listen_as_member(where);
+        file = open_member_file(where.segment.get(), where.slot_file);
+        if (!file) throw failure(-file.get(), "opening a slot: %s", std::strerror(-file.get()));
+        made = std::make_unique<member>(std::move(plan), std::move(where));
+    } catch (...) {
+        remove_occupant(where.segment.get(), self);
+        throw;
+    }
     const introduction hello{message_magic, layout_version,   slot, self.generation,
                              rights,        shape.slot_bytes, 0};
     for (std::shared_ptr<link>& peer : found.links) {
@@ -177,26 +183,29 @@ std::unique_ptr<ipcdoor_endpoint> create_segment(const std::shared_ptr<const run
     const std::string draft = "." + entry;
     remove_segment_dir(dir, draft);
     int rc = sys::make_dir_at(dir, draft.c_str(), 0700);
-    if (rc == 0) {
+    if (rc < 0) throw failure(sys::storage_error(rc), "making %s: %s", label, std::strerror(-rc));
+    try {
         where.segment =
             owned_fd(sys::open_at(dir, draft.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
-        rc = where.segment ? 0 : where.segment.get();
-    }
-    if (rc < 0) throw failure(-rc, "making %s: %s", entry.c_str(), std::strerror(-rc));
-    const int segment = where.segment.get();
-    make_segment_files(segment, shape, mode);
-    owned_fd data = open_data(segment, false);
-    const file_lock lock = lock_segment(segment);
-    creator = take_seat(std::move(where), shape, lock, {}, 0, all_rights & ~IPCDOOR_RIGHT_SEAL,
-                        std::move(data));
+        const int segment = where.segment.get();
+        if (segment < 0) throw failure(-segment, "making %s: %s", label, std::strerror(-segment));
+        make_segment_files(segment, shape, mode);
+        owned_fd data = open_data(segment, false);
+        const file_lock lock = lock_segment(segment);
+        creator = take_seat(std::move(where), shape, lock, {}, 0, all_rights & ~IPCDOOR_RIGHT_SEAL,
+                            std::move(data));
 
-    // Whoever has any right has to make files of its own in there.
-    mode_t doors = S_ISVTX;
-    for (const mode_t group : {0700, 0070, 0007})
-        if ((mode & group) != 0) doors |= group;
-    rc = sys::change_mode(segment, doors);
-    if (rc == 0) rc = sys::rename_at(dir, draft.c_str(), dir, entry.c_str());
-    if (rc < 0) throw failure(-rc, "naming %s: %s", entry.c_str(), std::strerror(-rc));
+        // Whoever has any right has to make files of its own in there.
+        mode_t doors = S_ISVTX;
+        for (const mode_t group : {0700, 0070, 0007})
+            if ((mode & group) != 0) doors |= group;
+        rc = sys::change_mode(segment, doors);
+        if (rc == 0) rc = sys::rename_at(dir, draft.c_str(), dir, entry.c_str());
+        if (rc < 0) throw failure(-rc, "naming %s: %s", entry.c_str(), std::strerror(-rc));
+    } catch (...) {
+        if (!remove_segment_dir(dir, draft)) remove_segment_files(dir, draft);
+        throw;
+    }
     return creator;
 }
 
@@ -257,9 +266,9 @@ std::unique_ptr<ipcdoor_endpoint> attach_segment(const std::shared_ptr<const run
 
 // ---- being a member ----
 
-member::member(plan made, membership where)
-    : endpoint(std::move(made)), membership_(std::move(where)) {
-    watch(membership_.listening.get(), EPOLLIN, tag(event_kind::join, 0, 0));
+member::member(plan made, membership&& where) : endpoint(std::move(made)) {
+    watch(where.listening.get(), EPOLLIN, tag(event_kind::join, 0, 0));
+    membership_ = std::move(where);
 }
 
 member::~member() {

@@ -49,7 +49,8 @@ struct membership {
 
 class member : public endpoint {
 public:
-    member(plan made, membership where);
+    // Takes `where` where it succeeds.
+    member(plan made, membership&& where);
     ~member() override;
 
 protected:

@@ -136,8 +136,10 @@ user_dir runtime::own(const name& name) const {
     const std::string entry = std::to_string(uid);
     const int rc = make_dir_with_mode(base_.get(), entry.c_str(), 0711);
     if (rc < 0)
-        throw failure(-rc, "cannot make %s/%s: %s", path_.c_str(), entry.c_str(),
-                      std::strerror(-rc));
+        throw failure(
+            sys::storage_error(rc), "cannot make %s/%s: %s%s", path_.c_str(), entry.c_str(),
+            std::strerror(-rc),
+            rc == -EACCES ? "; the runtime directory must be yours, or of mode 1777" : "");
     std::optional<user_dir> dir = open_user(uid);
     if (!dir) throw failure(ENOENT, "%s/%s vanished", path_.c_str(), entry.c_str());
     return std::move(*dir);

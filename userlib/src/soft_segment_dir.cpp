@@ -17,13 +17,14 @@ namespace {
 
 owned_fd make_file(int dir, const char* file) {
     owned_fd fd(sys::open_at(dir, file, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
-    if (!fd) throw failure(-fd.get(), "making %s: %s", file, std::strerror(-fd.get()));
+    if (!fd)
+        throw failure(sys::storage_error(fd.get()), "making %s: %s", file,
+                      std::strerror(-fd.get()));
     return fd;
 }
 
 void check(int rc, const char* file) {
-    if (rc < 0)
-        throw failure(rc == -ENOSPC ? ENOMEM : -rc, "writing %s: %s", file, std::strerror(-rc));
+    if (rc < 0) throw failure(sys::storage_error(rc), "writing %s: %s", file, std::strerror(-rc));
 }
 
 }  // namespace
@@ -67,6 +68,12 @@ void make_segment_files(int segment, const shape& shape, mode_t mode) {
     const owned_fd lock = make_file(segment, "lock");
     check(sys::truncate_file(lock.get(), shape.slots * sizeof(std::uint32_t)), "lock");
     check(sys::change_mode(lock.get(), 0666), "lock");
+}
+
+void remove_segment_files(int dir, const std::string& entry) {
+    for (const char* file : {"about", "data", "lock"})
+        sys::remove_at(dir, (entry + "/" + file).c_str());
+    sys::remove_dir_at(dir, entry.c_str());
 }
 
 shape read_segment_file(int segment, uid_t owner) {

@@ -28,6 +28,9 @@ void remove_occupant(int segment, const occupant& gone);
 // The files of a new segment in an empty directory.
 void make_segment_files(int segment, const shape& shape, mode_t mode);
 
+// Removes them again with their directory, without a descriptor to spare.
+void remove_segment_files(int dir, const std::string& entry);
+
 // The sizes of a segment that `owner` made, checked.
 shape read_segment_file(int segment, uid_t owner);
 

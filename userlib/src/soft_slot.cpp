@@ -18,11 +18,9 @@ namespace {
 void fill(int fd, std::uint64_t bytes) {
     int rc = sys::truncate_file(fd, bytes);
     if (rc == 0 && bytes > 0) rc = sys::allocate_file(fd, 0, bytes);
-    if (rc < 0) {
-        const int error = rc == -ENOSPC ? ENOMEM : -rc;
-        throw failure(error, "no room for %" PRIu64 " bytes of shared memory: %s", bytes,
-                      std::strerror(-rc));
-    }
+    if (rc < 0)
+        throw failure(sys::storage_error(rc), "no room for %" PRIu64 " bytes of shared memory: %s",
+                      bytes, std::strerror(-rc));
 }
 
 // A peer's memory file: of the size that we map, and of a kind whose pages

@@ -41,12 +41,7 @@ const timespec* remaining(std::uint64_t deadline_ns, timespec& storage) noexcept
 }
 
 int protection(access how) noexcept {
-    switch (how) {
-        case access::none: return PROT_NONE;
-        case access::read: return PROT_READ;
-        case access::read_write: return PROT_READ | PROT_WRITE;
-    }
-    return PROT_NONE;
+    return how == access::read_write ? PROT_READ | PROT_WRITE : PROT_READ;
 }
 
 void* map(void* at, std::size_t bytes, int prot, int flags, int fd, std::uint64_t offset) noexcept {

@@ -17,6 +17,7 @@
 #include <sys/types.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -28,7 +29,7 @@
 
 namespace ipcdoor::backend::sys {
 
-enum class access { none, read, read_write };
+enum class access { read, read_write };
 
 class mapping {
 public:
@@ -93,6 +94,9 @@ int read_at(int fd, void* to, std::size_t bytes, std::uint64_t offset) noexcept;
 int write_at(int fd, const void* from, std::size_t bytes, std::uint64_t offset) noexcept;
 int truncate_file(int fd, std::uint64_t bytes) noexcept;
 int allocate_file(int fd, std::uint64_t from, std::uint64_t bytes) noexcept;
+// What the caller of the library is told of a file that could not be made or filled: a full file
+// system lacks memory. There ENOSPC says that all slots of a segment are taken.
+constexpr int storage_error(int rc) noexcept { return rc == -ENOSPC ? ENOMEM : -rc; }
 int file_system_type(int fd, std::uint64_t& type) noexcept;
 int make_blocking(int fd) noexcept;
 int device_control(int fd, unsigned long request, void* argument) noexcept;
