@@ -146,6 +146,14 @@ TEST_CASE("sending to a peer that died unnoticed fails when the queue is full at
     });
     CHECK(error == EPIPE);
     CHECK(sent < 1000);
+    auto others = channel_pair();
+    others.second.send("x", soon);
+    { const channel gone = std::move(others.first); }
+    sent = 0;
+    CHECK(error_of([&] {
+              while (others.second.try_send(std::string(100, 'x'))) ++sent;
+          }) == EPIPE);
+    CHECK(sent < 1000);
 }
 
 TEST_CASE("a peer that dies before it opened its channel is an EPIPE", "[death]") {
