@@ -2,6 +2,7 @@
 // Memory of one writer: nobody else can write it, shrink it, or take its pages away.
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -186,6 +187,9 @@ TEST_CASE("memory that there is too little of is refused", "[memory]") {
     const auto half = static_cast<std::size_t>(::sysconf(_SC_PHYS_PAGES)) / 2 * 4096;
     const int reserved = refused(half, {.pages = huge_pages::reserved});
     CHECK((reserved == ENOMEM || reserved == ENOSYS || reserved == EINVAL));
+    // Transparent ones are asked for and may come; EINVAL: a kernel without.
+    const int advised = refused(4 << 20, {.pages = huge_pages::advise});
+    CHECK((advised == 0 || advised == EINVAL));
 }
 
 TEST_CASE("memory is mapped at once where that is wanted", "[memory]") {
@@ -203,6 +207,19 @@ TEST_CASE("memory is mapped at once where that is wanted", "[memory]") {
     CHECK(mapped(memory(16 * 4096)) == 0);
     CHECK(mapped(memory(16 * 4096, {.prefault = true})) == 16);
     if (test::has_mlock) CHECK(mapped(memory(16 * 4096, {.lock = true})) == 16);
+}
+
+TEST_CASE("memory that may not be locked is refused", "[memory]") {
+    if (!test::has_mlock) return;
+    const auto refused = [] {
+        const rlimit none{0, 0};
+        EXPECT_CHILD(::setrlimit(RLIMIT_MEMLOCK, &none) == 0);
+        const int why = test::error_of([] { const memory made(4096, {.lock = true}); });
+        return why == EPERM || why == ENOMEM || why == EAGAIN ? 0 : 1;
+    };
+    test::child other =
+        ::geteuid() == 0 ? test::child::as_user(4321, refused) : test::child(refused);
+    CHECK(other.wait().exited(0));
 }
 
 TEST_CASE("a forked child has no copy of it", "[memory]") {
