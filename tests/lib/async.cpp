@@ -143,6 +143,29 @@ TEST_CASE("a coroutine learns of its peer's death and of its loop's refusal", "[
     CHECK(code == EPIPE);
 }
 
+TEST_CASE("a coroutine learns of a loop that refuses while it runs", "[async]") {
+    auto [one, other] = channel_pair();
+    coroutine_loop loop;
+    int code = 0;
+    const auto receive = [](coroutine_loop& on, channel& from, int& result) -> detached_task {
+        try {
+            (void)co_await async_receive(on, from);
+        } catch (const error& wrong) {
+            result = wrong.error_number();
+        }
+    };
+    receive(loop, one, code);
+    CHECK(loop.waiting() == 1);
+    loop.refuses = true;
+    // Readable, but of no message.
+    one.remind();
+    CHECK(loop.run_until([&] { return code != 0; }));
+    CHECK(code == ENOSPC);
+    CHECK(loop.waiting() == 0);
+    other.send("goes on", soon);
+    CHECK(one.receive(soon).text() == "goes on");
+}
+
 TEST_CASE("a coroutine that is destroyed while it waits leaves the loop", "[async]") {
     auto [one, other] = channel_pair();
     coroutine_loop loop;

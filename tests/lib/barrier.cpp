@@ -225,6 +225,18 @@ TEST_CASE("a phase that all have reached ends although the last one died before 
     CHECK(all.phase() == 3);
 }
 
+TEST_CASE("a barrier of impossibly many parties is refused", "[barrier][hostile]") {
+    const std::string name = unique_name();
+    door at = test_door();
+    endpoint end = at.create(name, {.data_bytes = 8192, .slots = 4, .source = source()});
+    { const barrier all(end, {0, 8}, of(4)); }
+    auto& header = reinterpret_cast<barrier_layout*>(end.data().data())->header;
+    for (const std::uint64_t parties : {std::uint64_t{0}, std::uint64_t{1000}, ~std::uint64_t{0}}) {
+        header.parameter[0] = parties;
+        CHECK(error_of([&] { const barrier wrong(end, {0, 8}, of(4)); }) == EPROTO);
+    }
+}
+
 TEST_CASE("whatever is written into a barrier, calls end by their deadline", "[barrier][hostile]") {
     const std::string name = unique_name();
     door at = test_door();

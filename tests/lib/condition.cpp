@@ -215,6 +215,19 @@ TEST_CASE("a waiter is told that the mutex's owner died meanwhile", "[condition]
     CHECK(breaker.wait().signaled(SIGKILL));
 }
 
+TEST_CASE("a wait whose mutex was taken away says so, and holds it again", "[condition][hostile]") {
+    const std::string name = unique_name();
+    door at = test_door();
+    endpoint end = at.create(name, {.data_bytes = 8192, .slots = 4, .source = source()});
+    mutex lock(end, {.offset = 0});
+    condition changed(end, {.offset = 4096, .vector = 9});
+    mutex_guard held(lock, soon);
+    reinterpret_cast<mutex_layout*>(end.data().data())->word = 0;
+    CHECK(error_of([&] { changed.wait(held, soon); }) == EPROTO);
+    CHECK(held.owns());
+    CHECK(lock.held_by_this_thread());
+}
+
 TEST_CASE("mutex and condition side by side in DATA", "[condition][place]") {
     const std::string name = unique_name();
     door at = test_door();

@@ -91,6 +91,26 @@ TEST_CASE("a wait ends at its deadline, not before", "[doorbell]") {
     CHECK(ipcdoor_wait(server.get(), bit(1), 0, nullptr) == -ETIMEDOUT);
 }
 
+TEST_CASE("a deadline beyond what the clock can say is none", "[doorbell][deadline]") {
+    CHECK(deadline(std::chrono::hours::max()).ns() == IPCDOOR_NO_DEADLINE);
+    CHECK(deadline(std::chrono::duration<double>(1e300)).ns() == IPCDOOR_NO_DEADLINE);
+    CHECK(deadline(std::chrono::hours(24 * 365 * 200)).ns() != IPCDOOR_NO_DEADLINE);
+}
+
+TEST_CASE("an endpoint is attached to by its descriptor, where there is a kernel for it",
+          "[doorbell]") {
+    door at = test_door();
+    endpoint own = at.create("", {.slots = 3, .source = source()});
+    if (on_soft()) {
+        CHECK(error_of([&] { (void)at.attach(own.fd()); }) == EOPNOTSUPP);
+        return;
+    }
+    endpoint other = at.attach(own.fd());
+    CHECK(other.slot() != own.slot());
+    other.ring(own.slot(), 5, 77);
+    CHECK(own.wait(vectors(5), soon)->value == 77);
+}
+
 TEST_CASE("impossible rings and waits are refused", "[doorbell]") {
     auto ends = connected_pair();
     auto& client = ends.second;

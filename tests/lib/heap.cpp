@@ -138,6 +138,33 @@ TEST_CASE("a heap grows up to the declared maximum and moves nothing", "[heap]")
     CHECK(other.theirs.statistics().used == 128);
 }
 
+TEST_CASE("a heap takes what its DATA has grown by, or may still grow by", "[heap]") {
+    SECTION("another one has grown it") {
+        store shop(8 * page, 64 * page);
+        shop.end.grow(40 * page);
+        void* const got = shop.mine.allocate(20 * page);
+        fill(got, 20 * page, 1);
+        CHECK(shop.end.info().data_bytes == 40 * page);
+        CHECK(shop.mine.check().blocks == 1);
+    }
+    SECTION("the last pages are fewer than an alignment may need") {
+        store shop(8 * page, 16 * page);
+        void* const got = shop.mine.allocate(8 * page - 64, page);
+        fill(got, 8 * page - 64, 2);
+        CHECK(shop.end.info().data_bytes == 16 * page);
+        CHECK(shop.mine.check().blocks == 1);
+    }
+    SECTION("it may not grow any more") {
+        door at = test_door();
+        endpoint end = at.create("", data_of(8 * page, 64 * page));
+        heap mine(end);
+        end.seal(IPCDOOR_SEAL_GROW);
+        CHECK(error_of([&] { (void)mine.allocate(20 * page); }) == ENOMEM);
+        mine.deallocate(mine.allocate(100));
+        CHECK(mine.check().blocks == 0);
+    }
+}
+
 TEST_CASE("DATA that may only grow carries a heap from nothing", "[heap]") {
     store shop(0, 64 * page);
     CHECK(shop.mine.statistics().bytes > shop.mine.statistics().overhead);

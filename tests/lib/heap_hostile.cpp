@@ -64,6 +64,8 @@ TEST_CASE("a damaged heap is an error", "[heap][hostile]") {
             if (bucket != 0) {
                 heap_root& record = *static_cast<heap_root*>(shop.mine.at(bucket));
                 const auto at = bucket.load();
+                const auto object = record.object.load();
+                const auto name_bytes = record.name_bytes.load();
                 for (const std::uint64_t wrong : {at, at + 1, at + 64, ~std::uint64_t{0}}) {
                     record.next = wrong;
                     CHECK(try_all().count(EPROTO) == 1);
@@ -73,8 +75,22 @@ TEST_CASE("a damaged heap is an error", "[heap][hostile]") {
                 CHECK(try_all().count(EPROTO) == 1);
                 record.object = 1;
                 CHECK(try_all().count(EPROTO) == 1);
+                record.object = object;
+                // Found in any bucket, with a name that goes beyond it.
+                record.name_bytes = 255;
+                for (shared_u64& other : head.roots) other = at;
+                const std::string name(255, 'n');
+                CHECK(error_of([&] { (void)shop.mine.find<int>(name); }) == EPROTO);
+                for (shared_u64& other : head.roots) other = 0;
+                bucket = at;
+                record.name_bytes = name_bytes;
+                // One that goes, and leads to nowhere.
+                record.next = at + 1;
+                CHECK(error_of([&] { (void)shop.mine.destroy<int>("root"); }) == EPROTO);
+                record.next = 0;
                 bucket = ~std::uint64_t{0};
                 CHECK(try_all().count(EPROTO) == 1);
+                break;
             }
     }
     SECTION("bits") {
@@ -85,6 +101,16 @@ TEST_CASE("a damaged heap is an error", "[heap][hostile]") {
         for (std::uint64_t i = 0; i < count; ++i) words[i] = 0;
         CHECK(try_all().count(EPROTO) == 1);
         CHECK(error_of([&] { shop.mine.deallocate(piece); }) == EINVAL);
+        words[heap_geometry_of(64 * page, page).first / 64 + 1] = 4;
+        CHECK(error_of([&] { (void)shop.mine.check(); }) == EPROTO);
+    }
+    SECTION("what an allocator cannot free is counted, and what it cannot get is an error") {
+        auto of = shop.mine.allocator<char>();
+        const auto got = of.allocate(10);
+        head.limit = 0;
+        of.deallocate(got, 10);
+        CHECK(shop.mine.statistics().lost_frees == 1);
+        CHECK(error_of([&] { (void)of.allocate(10); }) == EPROTO);
     }
     SECTION("counts") {
         head.used = 0;

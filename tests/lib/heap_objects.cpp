@@ -132,6 +132,66 @@ TEST_CASE("a constructor that throws leaves nothing", "[heap][root]") {
     CHECK(shop.mine.check().blocks == 0);
 }
 
+TEST_CASE("an object whose maker was killed is nobody's", "[heap][root][fork][death]") {
+    store shop;
+    const shared<std::atomic<std::uint64_t>> inside;
+    struct unfinished {
+        unfinished() = default;
+        unfinished(heap& at, std::atomic<std::uint64_t>& count) {
+            (void)at.allocate(500);
+            ++count;
+            for (;;) std::this_thread::sleep_for(soon);
+        }
+    };
+    for (std::uint64_t round = 1; round <= 3; ++round) {
+        child maker([&] {
+            visitor other(shop.name);
+            (void)other.theirs.find_or_construct<unfinished>("object", other.theirs, *inside);
+            return 1;
+        });
+        spin_until([&] { return *inside == round; });
+        CHECK(shop.mine.find<unfinished>("object") == nullptr);
+        maker.kill();
+        CHECK(maker.wait().signaled(9));
+        switch (round) {
+            case 1: CHECK(shop.mine.find<unfinished>("object") == nullptr); break;
+            case 2: CHECK_FALSE(shop.mine.destroy<unfinished>("object")); break;
+            default:
+                CHECK(shop.mine.find_or_construct<unfinished>("object") != nullptr);
+                CHECK(shop.mine.destroy<unfinished>("object"));
+        }
+        CHECK(shop.mine.statistics().reclaimed == 2 * round);
+        CHECK(shop.mine.check().blocks == 0);
+    }
+}
+
+TEST_CASE("what another thread allocates meanwhile is not the constructor's", "[heap][root]") {
+    store shop;
+    void* const owned = shop.mine.allocate_owned(10);
+    void* meanwhile = nullptr;
+    struct fails {
+        fails(heap& at, void*& other) {
+            (void)at.allocate(500);
+            std::thread([&] { other = at.allocate(500); }).join();
+            throw std::runtime_error("no");
+        }
+    };
+    CHECK_THROWS_AS(shop.mine.find_or_construct<fails>("fails", shop.mine, meanwhile),
+                    std::runtime_error);
+    CHECK(shop.mine.check().blocks == 2);
+    shop.mine.deallocate(meanwhile);
+    shop.mine.deallocate(owned);
+    CHECK(shop.mine.check().blocks == 0);
+}
+
+TEST_CASE("an object of more than 4 GiB has no room", "[heap][root]") {
+    store shop;
+    struct huge {
+        char bytes[std::uint64_t{5} << 30];
+    };
+    CHECK(error_of([&] { (void)shop.mine.find<huge>("huge"); }) == ENOMEM);
+}
+
 TEST_CASE("who waits for an object that is never done, waits until its deadline", "[heap][root]") {
     store shop(64 * page, 0, {.patience = 50ms});
     visitor other(shop.name);

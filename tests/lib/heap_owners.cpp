@@ -173,4 +173,19 @@ TEST_CASE("a connection's DATA carries a heap, also when one side is dead", "[he
     for (int i = 0; i < 100; ++i) mine.deallocate(mine.allocate(10));
     second.join();
     CHECK(mine.check().blocks == 1);
+    // One of them waits for what the other one constructs.
+    struct slow {
+        slow(heap& at, std::thread& other, slow*& seen) {
+            other =
+                std::thread([&] { seen = at.find_or_construct<slow>("slow", at, other, seen); });
+            std::this_thread::sleep_for(30ms);
+        }
+        int value = 7;
+    };
+    std::thread waiting;
+    slow* seen = nullptr;
+    auto* const made = mine.find_or_construct<slow>("slow", mine, waiting, seen);
+    waiting.join();
+    CHECK(seen == made);
+    CHECK(made->value == 7);
 }

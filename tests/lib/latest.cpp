@@ -157,6 +157,78 @@ TEST_CASE("names that are not there, taken, or something else", "[latest]") {
     nothing.close();
 }
 
+TEST_CASE("a writer is told what it cannot write into", "[latest]") {
+    door at = test_door();
+    struct large {
+        char bytes[100'000];
+    };
+    const auto refused = [&](const std::string& name) {
+        return error_of([&] { const latest_writer<large> wrong(at, name, with_source()); });
+    };
+    const std::string bare = unique_name();
+    const endpoint nothing = at.create(bare, {.slots = 4, .source = source()});
+    CHECK(refused(bare) == EPROTO);
+    const std::string small = unique_name();
+    const endpoint segment = at.create(small, {.data_bytes = 8192, .slots = 4, .source = source()});
+    CHECK(refused(small) == EPROTO);
+    std::memset(segment.data().data(), 1, 8);
+    CHECK(refused(small) == EPROTO);
+    // All places are taken, slot 0 too.
+    const std::string full = unique_name();
+    const endpoint first = at.create(full, {.data_bytes = 8192, .slots = 2, .source = source()});
+    const endpoint second = at.attach(full);
+    for (const auto until : {0ms, 20ms})
+        CHECK(error_of([&] { const latest_writer<int> none(at, full, with_source(), until); }) ==
+              ENOSPC);
+}
+
+TEST_CASE("a reader of a cell that nobody has made yet", "[latest]") {
+    door at = test_door();
+    const std::string name = unique_name();
+    std::optional<endpoint> maker(at.create(
+        name, {.data_bytes = latest_data_bytes(sizeof(sample)), .slots = 4, .source = source()}));
+    latest_reader<sample> in(at, name);
+    // Whoever sits in slot 0 may be about to make it.
+    CHECK(in.has_writer());
+    CHECK_FALSE(in.wait_newer(0, 10ms));
+    in.wait_writer(soon);
+    maker.reset();
+    CHECK_FALSE(in.has_writer());
+    CHECK(error_of([&] { (void)in.wait_newer(0, soon); }) == EPIPE);
+    CHECK(error_of([&] { in.wait_writer(10ms); }) == ETIMEDOUT);
+    latest_writer<sample> out(at, name, with_source());
+    CHECK(in.has_writer());
+    out.write(sample::of(1));
+    CHECK(in.wait_newer(0, soon)->value.is_whole());
+}
+
+TEST_CASE("a reader that comes while there is no writer leaves that its place", "[latest]") {
+    door at = test_door();
+    const std::string name = unique_name();
+    std::optional<latest_writer<int>> out(std::in_place, at, name, with_source());
+    out->write(1);
+    latest_reader<int> stays(at, name);
+    out.reset();
+    latest_reader<int> late(at, name);
+    CHECK(late.read().value == 1);
+    CHECK_FALSE(late.has_writer());
+    out.emplace(at, name, with_source());
+    out->write(2);
+    CHECK(late.wait_newer(1, soon)->value == 2);
+    CHECK(stays.wait_newer(1, soon)->value == 2);
+}
+
+TEST_CASE("a cell that is larger than its segment is refused", "[latest][hostile]") {
+    door at = test_door();
+    const std::string small = unique_name();
+    const endpoint liar = at.create(small, {.data_bytes = 8192, .slots = 4, .source = source()});
+    const std::string honest = unique_name();
+    latest_bytes_writer out(at, honest, 100'000, with_source());
+    const endpoint model = at.attach(honest);
+    std::memcpy(liar.data().data(), model.data().data(), sizeof(latest_header));
+    CHECK(error_of([&] { const latest_bytes_reader wrong(at, small, 100'000); }) == EPROTO);
+}
+
 TEST_CASE("a reader may come before its writer", "[latest][threads]") {
     door at = test_door();
     const std::string name = unique_name();

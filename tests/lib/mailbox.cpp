@@ -10,6 +10,7 @@
 #include <cstring>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -354,4 +355,33 @@ TEST_CASE("a mailbox without descriptors for newcomers serves those it has", "[m
     CHECK(got.content.text() == "late");
     office.box.send(got.from, "bye", {}, soon);
     late.join();
+}
+
+TEST_CASE("a forked child that uses its copy of a mailbox takes nothing from its parent",
+          "[mailbox][fork]") {
+    post_office office;
+    channel to = office.connect();
+    to.send("first", soon);
+    const sender_id from = office.box.receive(soon).from;
+    to.send("before", soon);
+    std::optional<channel> late;
+    std::thread connecting([&] { late.emplace(office.at.connect(office.name, soon)); });
+    child heir([&] {
+        delivery got;
+        EXPECT_CHILD(error_of([&] { (void)office.box.try_receive(got); }) == EPERM);
+        EXPECT_CHILD(error_of([&] { office.box.receive(got, 10ms); }) == EPERM);
+        EXPECT_CHILD(error_of([&] { office.box.disconnect(from); }) == EPERM);
+        EXPECT_CHILD(error_of([&] { office.box.send(from, "x", {}, 10ms); }) == EPERM);
+        return 0;
+    });
+    CHECK(heir.wait().exited());
+    CHECK(office.box.receive(soon).content.text() == "before");
+    delivery got;
+    while (office.box.stats().connected != 2) CHECK_FALSE(office.box.try_receive(got));
+    connecting.join();
+    late->send("late", soon);
+    CHECK(office.box.receive(soon).content.text() == "late");
+    to.send("after", soon);
+    CHECK(office.box.receive(soon).content.text() == "after");
+    CHECK(office.box.senders() == 2);
 }

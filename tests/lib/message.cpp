@@ -91,6 +91,8 @@ TEST_CASE("a channel of the smallest slots works", "[message]") {
         client.send(pattern(1, 1008), soon);
         REQUIRE(server.receive(soon).text() == pattern(1, 1008));
     }
+    std::array<std::byte, 256> too_small{};
+    CHECK(error_of([&] { init_message_slot(too_small.data(), too_small.size(), {}); }) == EINVAL);
 }
 
 TEST_CASE("an endpoint carries one channel, and only one of a connection does", "[message]") {
@@ -146,6 +148,22 @@ TEST_CASE("a blocked sender goes on when the receiver makes room", "[message]") 
     }
     sender.join();
     CHECK(wrong == 0);
+}
+
+TEST_CASE("several threads wait for the peer's channel, each to its own deadline", "[message]") {
+    auto ends = connected_pair();
+    channel server(std::move(ends.first));
+    std::string first;
+    blocking_thread receiving([&] { first = server.receive(soon).text(); });
+    receiving.wait_asleep();
+    CHECK_FALSE(server.try_receive());
+    CHECK(error_of([&] { server.receive(20ms); }) == ETIMEDOUT);
+    channel client(std::move(ends.second));
+    client.send("first", soon);
+    receiving.join();
+    CHECK(first == "first");
+    client.send("second", soon);
+    CHECK(server.receive(soon).text() == "second");
 }
 
 TEST_CASE("an empty queue makes receive wait until the deadline", "[message]") {

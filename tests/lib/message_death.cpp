@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Channels whose peer dies before, during and after every operation: a clear error, and
 // everything that was published before is still received.
+#include <poll.h>
+
 #include <atomic>
 #include <cerrno>
 #include <chrono>
@@ -145,6 +147,20 @@ TEST_CASE("sending to a peer that died unnoticed fails when the queue is full at
         for (; sent < 100'000; ++sent) client.send(std::string(100, 'x'), soon);
     });
     CHECK(error == EPIPE);
+    CHECK(sent < 1000);
+    auto others = channel_pair();
+    others.second.send("x", soon);
+    { const channel gone = std::move(others.first); }
+    // An event loop is told of it as soon as there is no room.
+    int told = 0;
+    for (sent = 0; told == 0;) {
+        told = error_of([&] {
+            while (others.second.try_send(std::string(100, 'x'))) ++sent;
+        });
+        pollfd wanted{others.second.fd(), POLLIN, 0};
+        REQUIRE(::poll(&wanted, 1, 60'000) == 1);
+    }
+    CHECK(told == EPIPE);
     CHECK(sent < 1000);
 }
 

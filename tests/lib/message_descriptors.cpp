@@ -366,6 +366,41 @@ TEST_CASE("descriptors go to nobody but the peer", "[message][descriptors][hosti
     CHECK(other.wait().exited());
 }
 
+TEST_CASE("descriptors for a peer that is gone, or names no socket, are an error",
+          "[message][descriptors][death][fork]") {
+    const std::array some{STDIN_FILENO};
+    const auto error_after = [&](int sent) {
+        service local;
+        gate met;
+        child peer([&] {
+            channel end(local.connect(), takes(1));
+            for (int i = 0; i <= sent; ++i) end.receive(soon);
+            met.open();
+            std::this_thread::sleep_for(soon);  // to be killed
+            return 0;
+        });
+        channel end(local.accept());
+        end.send("hello", soon);
+        for (int i = 0; i < sent; ++i) end.send("x", {.descriptors = some}, soon);
+        met.wait();
+        peer.kill();
+        CHECK(peer.wait().signaled(9));
+        return error_of([&] { end.send("x", {.descriptors = some}, soon); });
+    };
+    SECTION("it died before the first") { CHECK(error_after(0) == EPIPE); }
+    SECTION("it died after the first") { CHECK(error_after(1) == EPIPE); }
+    SECTION("it names one that nobody has bound") {
+        auto ends = connected_pair();
+        puppet peer(std::move(ends.first));
+        channel end(std::move(ends.second));
+        std::uint64_t unbound = 0;
+        { unbound = stranger_socket().number; }
+        peer.open({1 << 20, 0, unbound | std::uint64_t{1} << 32});
+        CHECK(error_of([&] { end.send("x", {.descriptors = some}, soon); }) == ENOTCONN);
+        end.send("goes on", soon);
+    }
+}
+
 TEST_CASE("descriptors that do not come as a record says end the channel",
           "[message][descriptors][hostile]") {
     // A record that says: `count` descriptors, in the packet `token`.

@@ -62,7 +62,15 @@ TEST_CASE("a record that breaks the protocol ends the channel for all its thread
     SECTION("a reply with the id 0") { peer.publish(header(8, 3), 16, 0); }
     SECTION("a request without its id") { peer.publish(header(7, 2), 16, 1); }
     SECTION("an unknown type") { peer.publish(header(8, 77), 16); }
-    SECTION("unknown flags") { peer.publish(header(8, 1, 2), 16); }
+    SECTION("unknown flags") { peer.publish(header(8, 1, 4), 16); }
+    SECTION("a record without the extras that it announces") {
+        peer.publish(header(8, 1, detail::record_has_extras), 16);
+    }
+    SECTION("a part with extras") {
+        peer.publish(header(16, 1, 1), 24, 1000);
+        detail::header_word(peer.data() + 24) = header(8, 4, detail::record_has_extras);
+        peer.publish(header(16, 1, 1), 40, 1000);
+    }
     SECTION("a part of nothing") { peer.publish(header(8, 4), 16); }
     SECTION("an abort of nothing") { peer.publish(header(0, 5), 8); }
     SECTION("a first part without its length") { peer.publish(header(7, 1, 1), 16); }
@@ -93,6 +101,33 @@ TEST_CASE("a record that breaks the protocol ends the channel for all its thread
     CHECK(told == EPROTO);
     CHECK(error_of([&] { server.send("x", soon); }) == EPROTO);
     CHECK(error_of([&] { (void)server.try_receive(); }) == EPROTO);
+}
+
+TEST_CASE("who asks what comes next of a peer that broke the protocol is sent to find out",
+          "[message][hostile]") {
+    attack on;
+    on.server.send("x", soon);
+    CHECK(on.server.next_priority() == -1);
+    on.peer.publish(header(8, 1), 17);
+    CHECK(on.server.next_priority() >= 0);
+    CHECK(error_of([&] { (void)on.server.try_receive(); }) == EPROTO);
+}
+
+TEST_CASE("replies that nobody waits for hold a receive up to its deadline, not for ever",
+          "[call][hostile]") {
+    auto ends = channel_pair();
+    channel& server = ends.first;
+    channel& client = ends.second;
+    std::thread serving([&] {
+        const message request = server.receive(soon);
+        for (int i = 0; i <= 200; ++i) server.reply(request, "again", soon);
+        server.send("in the end", soon);
+    });
+    CHECK(client.call("x", soon).text() == "again");
+    serving.join();
+    CHECK(error_of([&] { client.receive(0s); }) == ETIMEDOUT);
+    CHECK(client.receive(soon).text() == "in the end");
+    CHECK(client.stats().late_replies == 200);
 }
 
 TEST_CASE("a head that runs ahead ends the channel, a sleeping receiver included",

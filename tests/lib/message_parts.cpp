@@ -57,6 +57,41 @@ TEST_CASE("requests and replies go in parts, too", "[call][parts]") {
     CHECK(wrong == 0);
 }
 
+TEST_CASE("long messages that come while a call waits are kept for receive", "[call][parts]") {
+    auto ends = channel_pair(2048, {.inbox_bytes = 100'000});
+    auto& server = ends.first;
+    auto& client = ends.second;
+    std::thread serving([&, &from = server] {
+        const message request = from.receive(soon);
+        for (std::uint64_t i = 0; i < 2; ++i) from.send(pattern(i, 30'000), soon);
+        from.reply(request, "done", soon);
+    });
+    CHECK(client.call("please", soon).text() == "done");
+    serving.join();
+    for (std::uint64_t i = 0; i < 2; ++i) CHECK(client.receive(soon).text() == pattern(i, 30'000));
+    CHECK_FALSE(client.try_receive());
+}
+
+TEST_CASE("a long message that finds no room in the inbox waits for a receiver", "[call][parts]") {
+    auto ends = channel_pair(2048, {.inbox_bytes = 1000});
+    auto& server = ends.first;
+    auto& client = ends.second;
+    blocking_thread serving([&, &from = server] {
+        const message request = from.receive(soon);
+        for (std::uint64_t i = 0; i < 3; ++i) from.send(pattern(i, 30'000), soon);
+        from.reply(request, "done", soon);
+    });
+    std::string reply;
+    blocking_thread calling([&, &to = client] { reply = to.call("please", soon).text(); });
+    // The first one comes into the inbox, and the end of the second one stays in the ring.
+    spin_until([&, &to = client] { return to.next_priority() >= 0; });
+    std::this_thread::sleep_for(20ms);
+    for (std::uint64_t i = 0; i < 3; ++i) CHECK(client.receive(soon).text() == pattern(i, 30'000));
+    calling.join();
+    serving.join();
+    CHECK(reply == "done");
+}
+
 TEST_CASE("senders of long messages do not mix their parts", "[message][parts]") {
     auto ends = channel_pair(1024);
     auto& server = ends.first;

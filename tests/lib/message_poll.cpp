@@ -56,6 +56,25 @@ TEST_CASE("after a try in vain, epoll tells of room, and then of nothing", "[mes
     }
 }
 
+TEST_CASE("a send that gave up leaves nothing that keeps epoll awake", "[message][poll]") {
+    auto ends = channel_pair();
+    auto& server = ends.first;
+    auto& client = ends.second;
+    epoll_set loop(client.fd());
+    client.send("0", soon);
+    CHECK_FALSE(client.try_receive());
+    CHECK(error_of([&, &to = client] {
+              for (;;) to.send(pattern(0, 500), 10ms);
+          }) == ETIMEDOUT);
+    while (server.try_receive()) {
+    }
+    CHECK_FALSE(client.try_receive());
+    CHECK(loop.wait(0ms).empty());
+    server.send("news", soon);
+    CHECK(loop.wait().size() == 1);
+    CHECK(client.receive(soon).text() == "news");
+}
+
 TEST_CASE("an event loop serves a channel with no more wake-ups than there is to do",
           "[message][poll]") {
     auto ends = channel_pair();

@@ -73,6 +73,16 @@ TEST_CASE("a thread takes on another scheduling, as far as it is told to", "[sch
         // Up again takes a right.
         if (::geteuid() == 0) CHECK_IN_THREAD(current_scheduling() == before);
         CHECK_IN_THREAD(error_of([] { const scheduling_guard none({77, 0, 0}); }) == EINVAL);
+        {
+            const scheduling_guard idle({SCHED_IDLE, 0, 0});
+            CHECK_IN_THREAD(current_scheduling().policy == SCHED_IDLE);
+        }
+        // Where this thread may.
+        const int refused = error_of([] {
+            const scheduling_guard fifo({SCHED_FIFO, 0, 50}, {2, -20});
+            CHECK_IN_THREAD(current_scheduling() == scheduling{SCHED_FIFO, 0, 2});
+        });
+        CHECK_IN_THREAD((refused == 0 || refused == EPERM));
     }).join();
     const auto ask_for_more = [] {
         return error_of([] { const scheduling_guard fifo({SCHED_FIFO, 0, 10}); }) == EPERM ? 0 : 1;

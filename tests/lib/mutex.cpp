@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Mutexes between processes: exclusion, deadlines, priority inheritance, and owners that
 // die at every moment.
+#include <linux/filter.h>
 #include <linux/futex.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -14,11 +16,13 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <cstddef>
 #include <cstdio>
 #include <cstring>
 #include <exception>
 #include <fstream>
 #include <functional>
+#include <iterator>
 #include <memory>
 #include <sstream>
 #include <thread>
@@ -275,6 +279,50 @@ TEST_CASE("waiting for a mutex goes on after signal handlers", "[mutex][fork]") 
     }
     here.lock.unlock();
     CHECK(waiter.wait().exited());
+}
+
+namespace {
+
+// From here on this process has no FUTEX_LOCK_PI2, as on Linux before 5.14. False: not possible.
+bool forget_lock_pi2() {
+    sock_filter rules[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_futex, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[1])),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 13, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const sock_fprog filter{std::size(rules), rules};
+    return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+           ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
+}
+
+}  // namespace
+
+TEST_CASE("without FUTEX_LOCK_PI2 deadlines hold all the same", "[mutex][fork]") {
+    ground here;
+    here.lock.lock(soon);
+    gate tried;
+    child waiter([&] {
+        visitor mine(here);
+        const bool forgotten = forget_lock_pi2();
+        if (forgotten) {
+            const auto before = std::chrono::steady_clock::now();
+            EXPECT_CHILD(error_of([&] { mine.lock.lock(30ms); }) == ETIMEDOUT);
+            EXPECT_CHILD(std::chrono::steady_clock::now() - before >= 30ms);
+        }
+        tried.open();
+        if (!forgotten) return 77;
+        EXPECT_CHILD(mine.lock.lock(soon) == lock_result::acquired);
+        mine.lock.unlock();
+        return 0;
+    });
+    tried.wait();
+    here.lock.unlock();
+    const child_status end = waiter.wait();
+    if (end.exited(77)) std::printf("skipped: no seccomp filters here\n");
+    CHECK((end.exited() || end.exited(77)));
 }
 
 TEST_CASE("who waits lends its priority to who holds the mutex", "[mutex][priority]") {
@@ -628,6 +676,44 @@ TEST_CASE("a waiter that died when it was handed the mutex is found by its entry
     CHECK(innocent.wait().exited());
 }
 
+TEST_CASE("who finds no place in the table of waiters waits all the same", "[mutex][death]") {
+    ground here;
+    const std::uint64_t dead = mutex_word(dead_thread(), dead_record(here));
+    here.lock.lock(soon);
+    const std::uint64_t lives =
+        mutex_word(tid(), mutex_record(here.end.slot(), here.end.info().generation));
+    for (shared_u64& entry : here.layout().waiters) entry = lives;
+    std::thread([&] {
+        CHECK_IN_THREAD(here.lock.try_lock() == lock_result::busy);
+        CHECK_IN_THREAD(error_of([&] { here.lock.lock(20ms); }) == ETIMEDOUT);
+        CHECK_IN_THREAD(error_of([&] { here.lock.lock(0s); }) == ETIMEDOUT);
+    }).join();
+    // The dead make room.
+    for (shared_u64& entry : here.layout().waiters) entry = dead;
+    lock_result got = lock_result::busy;
+    std::thread waiter([&] {
+        got = here.lock.lock(soon);
+        here.lock.unlock();
+    });
+    spin_until([&] { return (mutex_futex_of(here.layout().word) & FUTEX_WAITERS) != 0; });
+    CHECK(here.layout().waiters[255] == 0);
+    here.lock.unlock();
+    waiter.join();
+    CHECK(got == lock_result::acquired);
+}
+
+TEST_CASE("a dead thread's entry of this one's number is taken out", "[mutex][death]") {
+    ground here;
+    const std::uint32_t record = dead_record(here);
+    here.lock.lock(soon);
+    std::thread([&] {
+        here.layout().waiters[9] = mutex_word(tid(), record);
+        CHECK_IN_THREAD(error_of([&] { here.lock.lock(10ms); }) == ETIMEDOUT);
+    }).join();
+    CHECK(here.layout().waiters[9] == 0);
+    here.lock.unlock();
+}
+
 TEST_CASE("a waiter that was handed the mutex and lives is not robbed", "[mutex][death]") {
     ground here;
     endpoint end = here.at.attach(here.name);
@@ -724,6 +810,77 @@ TEST_CASE("a guard unlocks, and says whether the owner had died", "[mutex]") {
     }
     mutex_guard held(here.lock, soon);
     CHECK_FALSE(held.owner_died());
+}
+
+TEST_CASE("a mutex that is taken away from its owner is nothing to whoever leaves it",
+          "[mutex][hostile]") {
+    ground here;
+    auto goes = std::make_unique<visitor>(here);
+    goes->lock.lock(soon);
+    here.layout().word = 0;
+    goes.reset();
+    {
+        const mutex_guard held(here.lock, soon);
+        CHECK(held.owner_died());
+        here.lock.make_consistent();
+        here.layout().word = 0;
+    }
+    CHECK_FALSE(here.lock.held_by_this_thread());
+    CHECK(here.lock.lock(soon) == lock_result::acquired);
+    // And who comes while it is held, but said to be lost, is told so.
+    here.layout().state = mutex_not_recoverable;
+    std::thread([&] {
+        CHECK_IN_THREAD(error_of([&] { here.lock.lock(soon); }) == ENOTRECOVERABLE);
+    }).join();
+    here.layout().state = mutex_consistent;
+    here.lock.unlock();
+}
+
+TEST_CASE("who waits for the wrong owner keeps nobody from leaving, and looks again",
+          "[mutex][hostile][threads]") {
+    ground here;
+    const std::uint32_t record = mutex_record(here.end.slot(), here.end.info().generation);
+    std::atomic<std::uint32_t> number{0};
+    std::atomic<bool> stop{false};
+    std::thread other([&] {
+        number = tid();
+        while (!stop) std::this_thread::sleep_for(1ms);
+    });
+    while (number == 0) std::this_thread::yield();
+    here.lock.lock(soon);
+    here.layout().word = mutex_word(number, record);
+    lock_result got = lock_result::busy;
+    std::thread misled([&] {
+        got = here.lock.lock(soon);
+        here.lock.unlock();
+    });
+    spin_until([&] { return (mutex_futex_of(here.layout().word) & FUTEX_WAITERS) != 0; });
+    here.layout().word = mutex_word(tid() | FUTEX_WAITERS, record);
+    // The kernel knows another owner than the word says.
+    std::thread([&] {
+        CHECK_IN_THREAD(error_of([&] { here.lock.lock(20ms); }) == ETIMEDOUT);
+    }).join();
+    CHECK(error_of([&] { here.lock.unlock(); }) == 0);
+    misled.join();
+    CHECK(got == lock_result::acquired);
+    stop = true;
+    other.join();
+}
+
+TEST_CASE("a forked child may destroy its copy of a mutex, and the parent holds it still",
+          "[mutex][fork]") {
+    const std::string name = unique_name();
+    door at = test_door();
+    auto lock = std::make_unique<mutex>(at, name, options());
+    lock->lock(soon);
+    child heir([&] {
+        lock.reset();
+        return 0;
+    });
+    CHECK(heir.wait().exited());
+    std::thread([&] { CHECK_IN_THREAD(lock->try_lock() == lock_result::busy); }).join();
+    CHECK(lock->held_by_this_thread());
+    lock->unlock();
 }
 
 TEST_CASE("a forked child may not use its parent's mutex", "[mutex][fork]") {

@@ -4,9 +4,11 @@
 
 #include <signal.h>
 
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <future>
+#include <thread>
 
 #include "lib/stream_support.hpp"
 #include "support/counted_signal.hpp"
@@ -107,6 +109,10 @@ TEST_CASE("opening a pipe alone ends at the deadline, in words", "[pipe][open]")
         }
         CHECK(error_of([&] { reader_at(name, 0s); }) == ETIMEDOUT);
     }
+    door local = test_door();
+    const int refused =
+        error_of([&] { (void)open_pipe_reader(local, name, {.source = 4711}, soon); });
+    CHECK((refused == EINVAL || refused == EOPNOTSUPP));
 }
 
 TEST_CASE("one that gave up does not stand in the way of the next two", "[pipe][open]") {
@@ -245,6 +251,21 @@ TEST_CASE("a name that is something else is refused", "[pipe][open]") {
         options.source = source();
         const listener names = local.listen(name, options);
         CHECK(error_of([&] { writer_at(name, 30ms); }) == ETIMEDOUT);
+    }
+    SECTION("one whose other end always dies first") {
+        listen_options options;
+        options.slot_bytes = stream_slot_bytes(4096);
+        options.source = source();
+        listener names = local.listen(name, options);
+        std::atomic<bool> over{false};
+        blocking_thread closing([&] {
+            while (!over) {
+                (void)names.try_accept();
+                std::this_thread::sleep_for(1ms);
+            }
+        });
+        CHECK(error_of([&] { writer_at(name, 50ms); }) == ETIMEDOUT);
+        over = true;
     }
     SECTION("no name at all") {
         CHECK(error_of([&] { writer_at("a/b/c"); }) == EINVAL);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Publish and subscribe: what arrives, what is lost and counted, who may hold what.
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -85,6 +86,15 @@ TEST_CASE("all subscribers get all samples, in the publisher's order", "[publish
         }
         CHECK_FALSE(reader.try_take());
     }
+}
+
+TEST_CASE("taking ends at its deadline", "[publish]") {
+    newspaper news;
+    subscriber reader = news.subscribe();
+    CHECK(error_of([&] { (void)reader.take(10ms); }) == ETIMEDOUT);
+    CHECK(error_of([&] { (void)reader.take(0s); }) == ETIMEDOUT);
+    news.paper.publish(pattern(1, 50));
+    CHECK(text(reader.take(soon)) == pattern(1, 50));
 }
 
 TEST_CASE("nobody has to listen", "[publish]") {
@@ -330,6 +340,32 @@ TEST_CASE("an event loop is told when there is a place for who waits in the back
     }
     second.join();
     CHECK(news.paper.stats().came == 2);
+}
+
+TEST_CASE("a publisher without descriptors for newcomers serves those it has", "[publish][fork]") {
+    newspaper news;
+    subscriber first = news.subscribe();
+    child late([&] {
+        door at = test_door();
+        subscriber other(at, news.name, {}, soon);
+        return text(other.take(soon)) == pattern(2, 50) ? 0 : 1;
+    });
+    rlimit usual{};
+    REQUIRE(::getrlimit(RLIMIT_NOFILE, &usual) == 0);
+    const int next = ::dup(STDIN_FILENO);
+    REQUIRE(next >= 0);
+    ::close(next);
+    const rlimit few{static_cast<rlim_t>(next), usual.rlim_max};
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &few) == 0);
+    news.poll_until([&] { return news.paper.stats().last_refusal != 0; });
+    news.paper.publish(pattern(1, 50));
+    CHECK(text(first.take(soon)) == pattern(1, 50));
+    CHECK(news.paper.stats().last_refusal == EMFILE);
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &usual) == 0);
+    news.poll_until([&] { return news.paper.subscribers() == 2; });
+    news.paper.publish(pattern(2, 50));
+    CHECK(text(first.take(soon)) == pattern(2, 50));
+    CHECK(late.wait().exited());
 }
 
 TEST_CASE("samples outlive their subscriber, which holds up nobody then", "[publish]") {

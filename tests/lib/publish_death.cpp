@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Publish and subscribe: processes that end or are killed, and forked copies.
+#include <sched.h>
 #include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <optional>
 #include <string>
@@ -42,6 +45,20 @@ TEST_CASE("a publisher that is gone leaves what it has published", "[publish]") 
     door at = test_door();
     publisher next(at, name, with_source(publisher_options{}));
     CHECK(text(held) == pattern(1, 50));
+}
+
+TEST_CASE("a publisher that goes before it lets a subscriber in is a death", "[publish]") {
+    door at = test_door();
+    const std::string name = unique_name();
+    listener house = at.listen(name, {.slot_bytes = publish_slot_bytes(4), .source = source()});
+    int error = 0;
+    blocking_thread coming(
+        [&] { error = error_of([&] { const subscriber none(at, name, {}, soon); }); });
+    std::optional<endpoint> accepted(house.accept(soon));
+    coming.wait_asleep();
+    accepted.reset();
+    coming.join();
+    CHECK(error == EPIPE);
 }
 
 TEST_CASE("a publisher that is killed leaves what it has published", "[publish]") {
@@ -120,6 +137,33 @@ TEST_CASE("a killed subscriber does not hold up a publisher that blocks", "[publ
     reader.kill();
     blocked.join();
     CHECK(reader.wait().signaled(SIGKILL));
+}
+
+TEST_CASE("EXDEV for a subscriber in another PID namespace", "[publish][fork][namespace]") {
+    if (::geteuid() != 0) {
+        std::printf("skipped: only root can make PID namespaces\n");
+        return;
+    }
+    newspaper news;
+    child outer([&] {
+        if (::unshare(CLONE_NEWPID) != 0) return 77;
+        const pid_t inner = ::fork();
+        if (inner == 0) {
+            door own = test_door();
+            const int why = error_of([&] { const subscriber none(own, news.name, {}, soon); });
+            ::_exit(why == EXDEV ? 0 : 1);
+        }
+        int status = 0;
+        EXPECT_CHILD(::waitpid(inner, &status, 0) == inner);
+        EXPECT_CHILD(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+        return 0;
+    });
+    const child_status end = let_in(news.paper, [&] { return outer.wait(); });
+    if (end.exited(77)) std::printf("skipped: no PID namespaces here\n");
+    CHECK((end.exited() || end.exited(77)));
+    subscriber near = news.subscribe();
+    news.paper.publish(pattern(1, 50));
+    CHECK(text(near.take(soon)) == pattern(1, 50));
 }
 
 TEST_CASE("a forked child's copies harm nobody", "[publish]") {

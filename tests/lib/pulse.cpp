@@ -241,6 +241,15 @@ TEST_CASE("a receive of pulses ends at its deadline, not before", "[pulse]") {
     CHECK(std::chrono::steady_clock::now() - begin >= 50ms);
 }
 
+TEST_CASE("a second thread that waits for a pulse has its own deadline", "[pulse]") {
+    two_ports on;
+    blocking_thread first([&] { CHECK_IN_THREAD(on.server.receive(soon).code == 3); });
+    first.wait_asleep();
+    CHECK(error_of([&] { (void)on.server.receive(20ms); }) == ETIMEDOUT);
+    CHECK(on.client.send({.code = 3}));
+    first.join();
+}
+
 TEST_CASE("pulses and messages share a connection", "[pulse]") {
     auto ends = channel_pair();
     auto& server = ends.first;

@@ -415,6 +415,16 @@ TEST_CASE("what follows a result is done by who lets it come in", "[rpc]") {
     CHECK(at_once);
 }
 
+TEST_CASE("a forked child cannot serve in its parent's place", "[rpc][fork]") {
+    office local;
+    child heir([&] {
+        EXPECT_CHILD(error_of([&] { local.served.serve(); }) == EPERM);
+        return 0;
+    });
+    CHECK(heir.wait().exited());
+    local.open();
+}
+
 TEST_CASE("a server that dies fails its calls at once, and can come back", "[rpc][death][fork]") {
     const std::string name = unique_name();
     std::unique_ptr<child> process;
@@ -459,6 +469,30 @@ TEST_CASE("a server that dies fails its calls at once, and can come back", "[rpc
     CHECK(again.call<std::int32_t>("pid") == process->pid());
     process->kill();
     CHECK(process->wait().signaled(9));
+}
+
+TEST_CASE("a client in an event loop drops what is no reply, some at a time", "[rpc][hostile]") {
+    door at = test_door();
+    const std::string name = unique_name();
+    mailbox server(at, name, here());
+    std::optional<rpc::client> client;
+    std::thread connecting([&] { client.emplace(at, name, soon); });
+    delivery got;
+    while (server.stats().connected == 0) {
+        CHECK_FALSE(server.try_receive(got));
+        std::this_thread::sleep_for(1ms);
+    }
+    connecting.join();
+    rpc::pending<int> result = client->start<int>("answer");
+    server.receive(got, soon);
+    for (int i = 0; i < rpc::at_a_time + 1; ++i) server.send(got.from, "noise", {}, soon);
+    client->poll();
+    pollfd wanted{client->end().fd(), POLLIN, 0};
+    CHECK(::poll(&wanted, 1, 60'000) == 1);
+    client->poll();
+    client->poll();
+    CHECK(::poll(&wanted, 1, 0) == 0);
+    CHECK_FALSE(result.ready());
 }
 
 TEST_CASE("an event loop has its turn, however much a peer sends", "[rpc]") {

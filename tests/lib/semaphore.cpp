@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -625,6 +626,23 @@ TEST_CASE("processes that open at once agree on one semaphore", "[semaphore][for
         start.open();
         for (auto& one : all) CHECK(one.wait().exited());
     }
+}
+
+TEST_CASE("a semaphore has places for as many processes as its maker said", "[semaphore]") {
+    const std::string name = unique_name();
+    door at = test_door();
+    const auto of = [](std::uint32_t members) {
+        semaphore_options made = with(0);
+        made.members = members;
+        return made;
+    };
+    for (const std::uint32_t members : {0U, 1U, 257U})
+        CHECK(error_of([&] { const semaphore none(at, name, of(members)); }) == EINVAL);
+    std::optional<semaphore> first(std::in_place, at, name, of(2));
+    const semaphore second(at, name, of(2));
+    CHECK(error_of([&] { const semaphore third(at, name, of(2)); }) == ENOSPC);
+    first.reset();
+    const semaphore third(at, name, of(2));
 }
 
 TEST_CASE("what is no semaphore is refused", "[semaphore][hostile]") {

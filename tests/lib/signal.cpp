@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <chrono>
+#include <utility>
 
 #include <ipcdoor/signal.hpp>
 
@@ -83,7 +84,8 @@ TEST_CASE("an unbound signal comes no more, and other vectors never raised it", 
     auto& accepted = ends.first;
     auto& connected = ends.second;
     {
-        const signal_binding binding = bind_signal(accepted, SIGRTMIN + 5, vectors(20));
+        signal_binding moved = bind_signal(accepted, SIGRTMIN + 5, vectors(20));
+        const signal_binding binding = std::move(moved);
         connected.ring(0, 21);
         connected.ring(0, 20, 1);
         const siginfo_t info = signals.take(60s);

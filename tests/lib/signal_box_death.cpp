@@ -105,11 +105,14 @@ TEST_CASE("a sender is told that the box was killed", "[signal_box][fork]") {
     CHECK((late == ENOENT || late == ECONNREFUSED));
 }
 
-TEST_CASE("a forked child that destroys its copies takes nothing from its parent",
+TEST_CASE("a forked child that uses or destroys its copies takes nothing from its parent",
           "[signal_box][fork]") {
     auto post = std::make_unique<watch_post>();
     auto to = std::make_unique<signal_sender>(post->connect());
     child other([&] {
+        EXPECT_CHILD(error_of([&] { (void)post->box.receive(10ms); }) == EPERM);
+        EXPECT_CHILD(error_of([&] { post->box.block(1); }) == EPERM);
+        EXPECT_CHILD(error_of([&] { post->box.disconnect(2); }) == EPERM);
         to.reset();
         post.reset();
         return 0;

@@ -87,6 +87,33 @@ TEST_CASE("an iostream gives back what it did not read", "[stream][adapter]") {
     CHECK(read_once(reader) == " rest");
 }
 
+TEST_CASE("an iostream says how much can be read without waiting", "[stream][adapter]") {
+    auto [writer, reader] = pipe_pair(50);
+    ipipestream in(reader);
+    opipestream out(writer);
+    CHECK(in.rdbuf()->in_avail() == 0);
+    CHECK(out.rdbuf()->in_avail() == -1);
+    out << "12345" << std::flush;
+    CHECK(in.rdbuf()->in_avail() == 5);
+    CHECK(in.get() == '1');
+    CHECK(in.rdbuf()->in_avail() == 4);
+    char some[16];
+    CHECK(in.readsome(some, sizeof some) == 4);
+    CHECK(in.rdbuf()->in_avail() == 0);
+    out << "67" << std::flush;
+    CHECK(in.readsome(some, sizeof some) == 2);
+}
+
+TEST_CASE("an iostream that fails at its end says nothing", "[stream][adapter]") {
+    auto [writer, reader] = pipe_pair(50);
+    {
+        opipestream out(writer);
+        out << "x";
+        reader.close();
+    }
+    CHECK(error_of([&, &to = writer] { to.write("x", soon); }) == EPIPE);
+}
+
 TEST_CASE("an iostream that fails is bad, and says why where asked", "[stream][adapter]") {
     auto [writer, reader] = pipe_pair(50);
     ipipestream in(reader);
@@ -150,7 +177,8 @@ TEST_CASE("an iostream over a socket asks and is answered", "[stream][adapter]")
 // ---- descriptors ------------------------------------------------------------
 
 TEST_CASE("a descriptor is copied into a pipe and a pipe into a descriptor", "[stream][adapter]") {
-    const std::string text = pattern(7, scaled(500'000));
+    // More than a kernel's pipe has room for.
+    const std::string text = pattern(7, 200'000 + scaled(300'000));
     for (const int flags : {0, O_NONBLOCK}) {
         CAPTURE(flags);
         auto [writer, reader] = pipe_pair(5000);

@@ -389,6 +389,25 @@ TEST_CASE("a source may remove itself", "[wait_set]") {
     CHECK(set.size() == 0);
 }
 
+TEST_CASE("what was taken is reported although the next source throws", "[wait_set]") {
+    struct thrower {
+        counter* of;
+        int fd() const { return of->fd.get(); }
+        bool try_take() { throw std::runtime_error("out of luck"); }
+    };
+    wait_set set;
+    eventfd_in first(set);
+    first.count.add();
+    counter count;
+    count.add();
+    set.add(thrower{&count});
+    std::array<wait_report, 4> into;
+    CHECK(set.wait_some(into, soon) == 1);
+    CHECK(into[0] == wait_report{first.id, 0});
+    CHECK(first.value == 1);
+    CHECK_THROWS_AS(set.wait_some(into, soon), std::runtime_error);
+}
+
 TEST_CASE("what a source throws that is no error of ipcdoor's comes out of the wait",
           "[wait_set]") {
     struct thrower {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A wait_set: all of many sources or none, whoever dies, comes or goes.
 #include <signal.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -11,11 +12,13 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include <ipcdoor/semaphore.hpp>
 #include <ipcdoor/wait_set.hpp>
 
 #include "lib/lib_support.hpp"
@@ -172,6 +175,133 @@ TEST_CASE("what wait_all() had to keep is reported by the next wait, or by remov
     CHECK(got.content.text() == "taken along");
     sure = true;
     CHECK(set.wait_any(soon) == wait_report{other, 0});
+}
+
+TEST_CASE("wait_all() gives back what it took when the last one is not there after all",
+          "[wait_set]") {
+    door at = test_door();
+    semaphore count(at, unique_name(), {.initial = 1, .source = source()});
+    plain_semaphore units(1);
+    auto halves = connected_pair(stream_slot_bytes(4096));
+    stream_socket ours(std::move(halves.first));
+    stream_socket theirs(std::move(halves.second));
+    auto others = connected_pair(stream_slot_bytes(4096));
+    stream_socket out(std::move(others.first));
+    stream_socket far(std::move(others.second));
+    auto bells = connected_pair();
+    pulse_port in(bells.first, {.other_vectors = lifecycle_vector});
+    pulse_port from(bells.second);
+    const std::string name = unique_name();
+    listener names = at.listen(name, {.source = source()});
+    counter eventfd;
+    // Ready to all appearances, and then not.
+    struct unsure {
+        counter* of;
+        bool* sure;
+        int fd() const { return of->fd.get(); }
+        bool try_take() const { return *sure; }
+    };
+    counter always;
+    always.add();
+    bool sure = false;
+    std::uint64_t value = 0;
+    std::size_t written = 0;
+    pulse got{};
+    endpoint accepted;
+    wait_set set;
+    set.add(on_unit(count));
+    set.add(on_unit(units));
+    set.add(on_readable(ours));
+    set.add(on_writable(ours));
+    set.add(on_room(out, std::string_view("text"), written));
+    set.add(on_eventfd(eventfd.fd.get(), value));
+    set.add(on_pulse(bells.first, in, got));
+    set.add(on_connection(names, accepted));
+    const source_id last = set.add(unsure{&always, &sure});
+    theirs.write("x", soon);
+    eventfd.add(3);
+    CHECK(from.send({.code = 1, .value = 5}));
+    endpoint connected;
+    std::thread connecting([&] { connected = at.connect(name, soon); });
+    for (int i = 0; i < 20; ++i) {
+        CHECK_FALSE(set.try_all());
+        std::this_thread::sleep_for(1ms);
+    }
+    CHECK(error_of([&] { set.wait_all(20ms); }) == ETIMEDOUT);
+    // All that can be given back is there for others.
+    CHECK(count.value() == 1);
+    CHECK(units.drain() == 1);
+    units.release();
+    std::array<std::byte, 8> bytes{};
+    CHECK(ours.try_read(bytes) == std::size_t{1});
+    theirs.write("y", soon);
+    CHECK_FALSE(far.try_read(bytes));
+    std::uint64_t counted = 0;
+    CHECK(::read(eventfd.fd.get(), &counted, sizeof counted) == sizeof counted);
+    CHECK(counted == 3);
+    eventfd.add(4);
+    sure = true;
+    CHECK(error_of([&] { set.wait_all(soon); }) == 0);
+    connecting.join();
+    CHECK(count.value() == 0);
+    CHECK(units.drain() == 0);
+    CHECK(value == 4);
+    CHECK(got.value == 5);
+    CHECK(accepted.info().slots == 2);
+    CHECK(written == 4);
+    CHECK(far.try_read(bytes) == std::size_t{4});
+    set.remove(last);
+}
+
+TEST_CASE("a source that fails to give back, or to confirm, is reported as failed", "[wait_set]") {
+    enum class failing { with_error, with_something_else };
+    const failing how = GENERATE(failing::with_error, failing::with_something_else);
+    const int expected = how == failing::with_error ? EDOM : EIO;
+    struct stubborn {
+        counter* of;
+        failing how;
+        bool gives;
+        int fd() const { return of->fd.get(); }
+        bool try_take() const { return true; }
+        void give_back() const {
+            if (gives) fail();
+        }
+        void confirm() const {
+            if (!gives) fail();
+        }
+        void fail() const {
+            if (how == failing::with_error) throw error(EDOM, "of the test");
+            throw std::runtime_error("of the test");
+        }
+    };
+    counter ready;
+    ready.add();
+    plain_semaphore units;
+    wait_set set;
+    SECTION("to give back") {
+        const source_id id = set.add(stubborn{&ready, how, true});
+        const source_id unit = set.add(on_unit(units));
+        const std::array both{id, unit};
+        struct missing {
+            counter* of;
+            int fd() const { return of->fd.get(); }
+            bool try_take() const { return false; }
+        };
+        const source_id never = set.add(missing{&ready});
+        CHECK(error_of([&] { (void)set.try_all(std::array{id, never}); }) == expected);
+        CHECK(set.failure(id)->error_number() == expected);
+        units.release();
+        CHECK(error_of([&] { set.wait_all(both, soon); }) == expected);
+        CHECK(set.wait_any(soon) == wait_report{unit, 0});
+    }
+    SECTION("to confirm") {
+        const source_id id = set.add(stubborn{&ready, how, false});
+        set.add(on_unit(units));
+        units.release();
+        CHECK(error_of([&] { set.wait_all(soon); }) == 0);
+        CHECK(units.drain() == 0);
+        CHECK(set.wait_any(soon) == wait_report{id, expected});
+    }
 }
 
 TEST_CASE("two wait_all() with opposite orders never wait for each other", "[wait_set][fork]") {

@@ -469,6 +469,7 @@ TEST_CASE("what cannot be waited for is refused", "[wait_set]") {
     REQUIRE(file);
     CHECK(error_of([&] { set.add(on_descriptor(file.get(), POLLIN, events)); }) == EPERM);
     CHECK(error_of([&] { set.add(on_descriptor(-1, POLLIN, events)); }) == EBADF);
+    CHECK(error_of([&] { set.add(on_eventfd(-1, value)); }) == EBADF);
     auto ends = connected_pair();
     CHECK(error_of([&] { set.add(on_event(ends.first, 0, rung)); }) == EINVAL);
     CHECK(error_of([&] { (void)set.remove(1); }) == ENOENT);

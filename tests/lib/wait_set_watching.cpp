@@ -490,6 +490,35 @@ TEST_CASE("two directions of one descriptor are told apart, whichever is ready",
     CHECK(set.wait_any(soon) == wait_report{one, 0});
 }
 
+TEST_CASE("a descriptor that was closed under a source that takes nothing is an error",
+          "[wait_set]") {
+    struct idle {
+        int number;
+        int fd() const { return number; }
+        bool try_take() const { return false; }
+    };
+    wait_set set;
+    counter closed;
+    closed.add();
+    const source_id id = set.add(idle{closed.fd.get()});
+    CHECK_FALSE(set.try_any());
+    // So the kernel goes on telling of it.
+    const owned_fd copy(::dup(closed.fd.get()));
+    closed.fd.reset();
+    CHECK(set.wait_any(soon) == wait_report{id, EBADF});
+}
+
+TEST_CASE("a second source of a descriptor that was closed is refused", "[wait_set]") {
+    wait_set set;
+    short events = 0;
+    counter closed;
+    set.add(on_descriptor(closed.fd.get(), POLLIN, events));
+    CHECK_FALSE(set.try_any());
+    const int number = closed.fd.get();
+    closed.fd.reset();
+    CHECK(error_of([&] { set.add(on_descriptor(number, POLLIN, events)); }) == EBADF);
+}
+
 TEST_CASE("a descriptor that was closed before its source was removed is an error", "[wait_set]") {
     wait_set set;
     eventfd_in good(set);

@@ -2,6 +2,7 @@
 // Memory of one writer: nobody else can write it, shrink it, or take its pages away.
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -11,6 +12,7 @@
 #include <cstring>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <ipcdoor/memory.hpp>
 
@@ -25,12 +27,19 @@ namespace {
 
 // What somebody else does while memory is being made.
 void (*while_filled)(int fd) = nullptr;
+// What making it fails with first, the last one first.
+std::vector<int> failures;
 
 }  // namespace
 
 // In place of the C library's, for this program.
 extern "C" int fallocate(int fd, int mode, off_t offset, off_t bytes) {
     if (while_filled != nullptr) while_filled(fd);
+    if (!failures.empty()) {
+        errno = failures.back();
+        failures.pop_back();
+        return -1;
+    }
     return static_cast<int>(::syscall(SYS_fallocate, fd, mode, offset, bytes));
 }
 
@@ -148,6 +157,41 @@ TEST_CASE("memory of impossible sizes and places is refused", "[memory]") {
     CHECK(refused(std::size_t{1} << 45) == ENOMEM);
 }
 
+TEST_CASE("signal handlers run while memory is made, and it is made", "[memory]") {
+    failures = {EINTR, EINTR, EINTR};
+    const std::size_t bytes = 5 << 20;
+    const memory mine(bytes);
+    CHECK(failures.empty());
+    // All of its pages are there.
+    CHECK(error_of_view(duplicate(mine.fd()), bytes) == 0);
+    while_filled = [](int) {
+        static int pieces = 0;
+        if (pieces++ == 1) failures = {EINTR};
+    };
+    const memory interrupted_later(bytes);
+    while_filled = nullptr;
+    CHECK(failures.empty());
+    CHECK(error_of_view(duplicate(interrupted_later.fd()), bytes) == 0);
+}
+
+TEST_CASE("memory that there is too little of is refused", "[memory]") {
+    const auto refused = [](std::size_t bytes, const page_options& wanted = {}) {
+        return test::error_of([&] { const memory made(bytes, wanted); });
+    };
+    failures = {ENOSPC};
+    CHECK(refused(4096) == ENOMEM);
+    failures = {EIO};
+    CHECK(refused(4096) == EIO);
+    CHECK(failures.empty());
+    // Half of the machine in huge pages is reserved nowhere. ENOSYS, EINVAL: no such file system.
+    const auto half = static_cast<std::size_t>(::sysconf(_SC_PHYS_PAGES)) / 2 * 4096;
+    const int reserved = refused(half, {.pages = huge_pages::reserved});
+    CHECK((reserved == ENOMEM || reserved == ENOSYS || reserved == EINVAL));
+    // Transparent ones are asked for and may come; EINVAL: a kernel without.
+    const int advised = refused(4 << 20, {.pages = huge_pages::advise});
+    CHECK((advised == 0 || advised == EINVAL));
+}
+
 TEST_CASE("memory is mapped at once where that is wanted", "[memory]") {
     const auto mapped = [](const memory& of) {
         std::size_t count = 0;
@@ -163,6 +207,19 @@ TEST_CASE("memory is mapped at once where that is wanted", "[memory]") {
     CHECK(mapped(memory(16 * 4096)) == 0);
     CHECK(mapped(memory(16 * 4096, {.prefault = true})) == 16);
     if (test::has_mlock) CHECK(mapped(memory(16 * 4096, {.lock = true})) == 16);
+}
+
+TEST_CASE("memory that may not be locked is refused", "[memory]") {
+    if (!test::has_mlock) return;
+    const auto refused = [] {
+        const rlimit none{0, 0};
+        EXPECT_CHILD(::setrlimit(RLIMIT_MEMLOCK, &none) == 0);
+        const int why = test::error_of([] { const memory made(4096, {.lock = true}); });
+        return why == EPERM || why == ENOMEM || why == EAGAIN ? 0 : 1;
+    };
+    test::child other =
+        ::geteuid() == 0 ? test::child::as_user(4321, refused) : test::child(refused);
+    CHECK(other.wait().exited(0));
 }
 
 TEST_CASE("a forked child has no copy of it", "[memory]") {

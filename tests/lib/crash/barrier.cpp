@@ -246,6 +246,34 @@ const auto check = [](auto& world, const crash_point&) { world.check_goes_on(); 
 
 }  // namespace
 
+TEST_CASE("a party that leaves in order while it is looked at breaks nothing", "[crash][barrier]") {
+    barrier_options wanted;
+    wanted.parties = 2;
+    wanted.source = source();
+    const std::string name = unique_name();
+    door at = test_door();
+    barrier all(at, name, wanted);
+    gate within;
+    gate go_on;
+    child leaves([&] {
+        door own = test_door();
+        const barrier its(own, name, wanted);
+        within.open();
+        go_on.wait();
+        return 0;
+    });
+    within.wait();
+    // This process's own place is looked at first.
+    int looks = 0;
+    const step_observer each([&](const std::string& label) {
+        if (label != "await:member" || ++looks != 2) return;
+        go_on.open();
+        CHECK(leaves.wait().exited());
+    });
+    CHECK(error_of([&] { all.arrive_and_wait(50ms); }) == ETIMEDOUT);
+    CHECK(looks >= 2);
+}
+
 TEST_CASE("a barrier survives a death at each step of an early party", "[crash][barrier]") {
     const auto arrive = [](auto& world) { world.arrive_as_victim(); };
     // It may have arrived: the others, without a newcomer, are told the same.

@@ -7,10 +7,12 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <ipcdoor/heap.hpp>
@@ -402,6 +404,47 @@ TEST_CASE("who waits for an object may die at each step", "[crash][heap]") {
         {"find_or_construct, until its maker is dead", make, check}};
     crash_at_every_step(leaves);
     crash_at_every_step(dies);
+}
+
+TEST_CASE("an object whose maker is done and gone when it is looked for is there",
+          "[crash][heap]") {
+    const int how = GENERATE(0, 1, 2, 3);
+    CAPTURE(how);
+    heap_world world;
+    gate within;
+    gate go_on;
+    child maker([&] {
+        world.enter();
+        (void)world.victims->find_or_construct<slow_object>("slow", [&] {
+            (void)world.victims->allocate(500);
+            within.open();
+            go_on.wait();
+        });
+        return 0;
+    });
+    within.wait();
+    bool looked = false;
+    {
+        const step_observer each([&](const std::string& label) {
+            if (label != "heap.root:builder" || std::exchange(looked, true)) return;
+            go_on.open();
+            CHECK(maker.wait().exited());
+        });
+        switch (how) {
+            case 0: CHECK(world.mine->find<slow_object>("slow") != nullptr); break;
+            case 1:
+                CHECK(world.mine->find_or_construct<slow_object>("slow", [] { std::abort(); })
+                          ->value == 77);
+                break;
+            case 2: CHECK(world.mine->reclaim(soon) == 0); break;
+            default: CHECK(world.mine->destroy<slow_object>("slow"));
+        }
+    }
+    CHECK(looked);
+    CHECK((world.mine->find<slow_object>("slow") != nullptr) == (how != 3));
+    // The object, what its constructor has allocated, and the piece that nobody freed.
+    const std::uint64_t left = how == 3 ? 2 : 3;
+    world.check_whole(left, left);
 }
 
 TEST_CASE("who was thought dead does not give back a lock that is another one's",

@@ -9,7 +9,9 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
+#include <utility>
 
 #include <ipcdoor/detail/step.hpp>
 #include <ipcdoor/semaphore.hpp>
@@ -506,4 +508,33 @@ TEST_CASE("who is given a unit at any step of falling asleep wakes",
          true}};
     crash_at_every_step(cases);
     crash_at_every_step(early);
+}
+
+TEST_CASE("what its maker has made before it died is not made anew", "[crash][semaphore]") {
+    door at = test_door();
+    const std::string name = unique_name();
+    endpoint end = at.create(name, {.data_bytes = 8192, .slots = 4, .source = source()});
+    gate within;
+    gate go_on;
+    child maker([&] {
+        door own = test_door();
+        endpoint its = own.attach(name);
+        const step_observer each([&](const std::string& label) {
+            if (label != "open:filled") return;
+            within.open();
+            go_on.wait();
+        });
+        const semaphore made(its, {0, 8}, {.initial = 3});
+        return 0;
+    });
+    within.wait();
+    bool looked = false;
+    const step_observer each([&](const std::string& label) {
+        if (label != "open:maker" || std::exchange(looked, true)) return;
+        go_on.open();
+        CHECK(maker.wait().exited());
+    });
+    semaphore found(end, {0, 8}, {.initial = 1});
+    CHECK(looked);
+    CHECK(found.value() == 3);
 }

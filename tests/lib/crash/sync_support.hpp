@@ -143,7 +143,7 @@ struct sync_world {
 
 // Whether it was ready when the victim died.
 inline bool was_made(const crash_point& where) {
-    for (const char* label : {"attached", "entered", "zeroed", "filled", "versions"})
+    for (const char* label : {"attached", "maker", "entered", "zeroed", "filled", "versions"})
         if (where.label == std::string("open:") + label) return false;
     return true;
 }

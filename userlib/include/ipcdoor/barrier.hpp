@@ -274,8 +274,13 @@ private:
     }
 
     bool is_dead_member(std::uint32_t slot) const {
-        const std::uint32_t generation = shared_.member[slot].load(std::memory_order_seq_cst);
-        return generation != 0 && is_dead(slot, mutex_record(slot, generation));
+        const shared_u32& member = shared_.member[slot];
+        const std::uint32_t generation = member.load(std::memory_order_seq_cst);
+        if (generation == 0) return false;
+        IPCDOOR_STEP("await:member");
+        // Once more: it may have left in order before its end was seen.
+        return is_dead(slot, mutex_record(slot, generation)) &&
+               member.load(std::memory_order_seq_cst) == generation;
     }
 
     bool somebody_died(std::uint32_t phase) const {

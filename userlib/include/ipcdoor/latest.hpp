@@ -376,7 +376,7 @@ public:
     }
 
     // Copies the latest value where its number is not `seen`, and returns the number; 0 where it
-    // is, or there is none. `bytes` is the room, then the value's length.
+    // is, or there is none. `into` has room for the cell's longest; `bytes` is the value's length.
     std::uint64_t read(std::byte* into, std::size_t& bytes, std::uint64_t seen) {
         if (!is_there()) return 0;
         for (int attempt = 0; attempt < attempts; ++attempt) {
@@ -390,14 +390,11 @@ public:
             const latest_copy& copy = *reinterpret_cast<const latest_copy*>(place);
             if (copy.sequence.load(std::memory_order_acquire) != 2 * sequence) continue;
             const std::uint64_t length = copy.bytes.load(std::memory_order_acquire);
-            if (length > bytes || length > shape_.value_bytes) {
+            if (length > shape_.value_bytes) {
                 if (copy.sequence.load(std::memory_order_acquire) != 2 * sequence) continue;
-                if (length > shape_.value_bytes)
-                    throw_error(EPROTO,
-                                "latest: a value longer than the cell; the writer is "
-                                "broken or hostile");
-                throw_error(EMSGSIZE, "latest: the value has " + std::to_string(length) +
-                                          " bytes, the buffer " + std::to_string(bytes));
+                throw_error(EPROTO,
+                            "latest: a value longer than the cell; the writer is "
+                            "broken or hostile");
             }
             load_words(into, reinterpret_cast<const shared_u64*>(place + latest_words_offset),
                        static_cast<std::size_t>(length));
@@ -639,7 +636,7 @@ private:
         return got;
     }
     bool read_unless(std::uint64_t seen, latest_value<T>& into) {
-        std::size_t length = sizeof(T);
+        std::size_t length = 0;
         into.sequence = core_.read(reinterpret_cast<std::byte*>(&into.value), length, seen);
         if (into.sequence != 0 && length != sizeof(T))
             detail::throw_error(EPROTO,
@@ -698,7 +695,7 @@ public:
 private:
     std::uint64_t read_unless(std::vector<std::byte>& into, std::uint64_t seen) {
         into.resize(max_bytes_);
-        std::size_t length = max_bytes_;
+        std::size_t length = 0;
         const std::uint64_t sequence = core_.read(into.data(), length, seen);
         into.resize(sequence == 0 ? 0 : length);
         return sequence;

@@ -15,7 +15,8 @@
 // Senders use a channel: ipcdoor::channel to(door.connect("log")).
 //
 // Threads. Any number may use a mailbox at once; several that receive share the work.
-// Only destroying it must be alone, after close() has sent the receivers away.
+// Only destroying it must be alone, after close() has sent the receivers away. A fork()ed
+// child may only destroy it (EPERM).
 //
 // Event loops. fd() is readable while there may be something: try_receive() until it
 // returns false.
@@ -129,6 +130,7 @@ public:
 
     // Ends a connection; on_gone is told ECANCELED.
     void disconnect(sender_id id) {
+        check_owner();
         std::shared_ptr<channel> gone;
         {
             const std::lock_guard lock(mutex_);

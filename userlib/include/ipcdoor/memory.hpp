@@ -29,6 +29,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -160,11 +161,20 @@ private:
             detail::bind_pages("memory", pages_.data(), pages_.size(), wanted.numa_node, 0);
     }
 
+    // In pieces, because a signal handler makes the kernel undo the one that it is at.
     void fill(std::size_t bytes, bool reserved) const {
-        if (::fallocate(fd_.get(), 0, 0, static_cast<off_t>(bytes)) == 0) return;
-        if (errno != ENOSPC) detail::throw_memory_error("fallocate", errno);
-        if (reserved) throw_no_huge_pages(bytes);
-        detail::throw_memory_error("fallocate", ENOMEM);
+        for (std::size_t done = 0; done < bytes;) {
+            const std::size_t piece = std::min(bytes - done, detail::huge_page_bytes);
+            if (::fallocate(fd_.get(), 0, static_cast<off_t>(done), static_cast<off_t>(piece)) ==
+                0) {
+                done += piece;
+                continue;
+            }
+            if (errno == EINTR) continue;
+            if (errno != ENOSPC) detail::throw_memory_error("fallocate", errno);
+            if (reserved) throw_no_huge_pages(bytes);
+            detail::throw_memory_error("fallocate", ENOMEM);
+        }
     }
 
     [[noreturn]] static void throw_no_huge_pages(std::size_t bytes) {

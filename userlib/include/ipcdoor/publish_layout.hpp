@@ -83,6 +83,8 @@ struct subscriber_slot {
 };
 static_assert(offsetof(subscriber_slot, head) == 128 && offsetof(subscriber_slot, armed) == 256 &&
               offsetof(subscriber_slot, holds) == 384);
+// Every slot has a page, so either side can look at the other one's before it knows what that is.
+static_assert(sizeof(publisher_slot) <= 4096 && sizeof(subscriber_slot) <= 4096);
 
 // The size of the slots of a connection with such a queue.
 constexpr std::uint64_t publish_slot_bytes(std::uint32_t queue_capacity) noexcept {

@@ -104,7 +104,7 @@ struct signal_box_stats {
 
 // Threads: any number may use a box at once; several that receive share the pulses. Only
 // destroying it must be alone, after close() has sent the receivers away. A fork()ed
-// child may only destroy it.
+// child may only destroy it (EPERM).
 //
 // Errors, as ipcdoor::error: ETIMEDOUT, ECANCELED once it is closed, EMFILE and the like
 // where the process has no descriptors left for the box itself.
@@ -177,6 +177,7 @@ public:
     // Ends a connection; on_gone is told ECANCELED. What it has sent and was not received
     // is gone.
     void disconnect(std::uint64_t from) {
+        check_owner();
         std::unique_lock lock(mutex_);
         drop(from, error(ECANCELED, "signal_box: it was disconnected here"));
         bury(lock);
@@ -302,6 +303,7 @@ private:
     }
 
     std::uint64_t change_mask(std::uint64_t more, std::uint64_t fewer) {
+        check_owner();
         const std::lock_guard lock(mutex_);
         const std::uint64_t before = blocked_;
         blocked_ = (before & ~fewer) | more;

@@ -88,8 +88,6 @@ public:
         : end_(connect_through_signals(at, name, until)), giver_(1) {
         IPCDOOR_STEP("subscribe:connected");
         const auto info = end_.info();
-        if (info.slot_bytes < sizeof(subscriber_slot))
-            throw_error(EPROTO, "publish: '" + name + "' is not a publisher's name");
         publisher_ = 1 - info.slot;
         mine_ = reinterpret_cast<subscriber_slot*>(end_.memory().data());
         theirs_ = reinterpret_cast<const publisher_slot*>(end_.memory(publisher_).data());

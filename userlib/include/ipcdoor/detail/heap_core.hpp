@@ -181,6 +181,7 @@ protected:
                     const heap_root& record = roots_.record_at(found.record);
                     const std::uint64_t builder = record.builder.load();
                     if (builder == 0) return {place, found.record, 0};
+                    IPCDOOR_STEP("heap.root:builder");
                     if (builder == lock_.me() || lock_.lives(builder)) {
                         if (!make) return {};
                         if (constructions_.is_this_threads(
@@ -189,6 +190,9 @@ protected:
                                         "heap: the constructor of this object asks for "
                                         "the object itself");
                         }
+                    } else if (record.builder.load() == 0) {
+                        // It came to its end before it died, which takes no lock.
+                        return {place, found.record, 0};
                     } else {
                         heap_add(granules_.header().reclaimed, roots_.discard(found));
                         if (make) return fresh_root(name, object);
@@ -253,10 +257,12 @@ protected:
         void* const place = roots_.object_of(found.record, object);
         heap_root& record = roots_.record_at(found.record);
         const std::uint64_t builder = record.builder.load(std::memory_order_acquire);
+        IPCDOOR_STEP("heap.root:builder");
         if (builder != 0 && (builder == lock_.me() || lock_.lives(builder))) {
             throw_error(EBUSY, "heap: somebody constructs or destroys this object; try again");
         }
-        if (builder != 0) {
+        // Once more: its constructor may have come to its end before its process died.
+        if (record.builder.load() != 0) {
             heap_add(granules_.header().reclaimed, roots_.discard(found));
             return nullptr;
         }

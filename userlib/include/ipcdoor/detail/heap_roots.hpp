@@ -131,8 +131,13 @@ public:
     std::uint64_t discard_of(IsDead is_dead) {
         std::vector<std::uint64_t> serials;
         bool some = false;
+        // The builder is read once more, since it may have come to its end before it died.
+        const auto is_left = [&](const root& at, std::uint64_t builder) {
+            IPCDOOR_STEP("heap.root:builder");
+            return is_dead(builder) && record_at(at.record).builder.load() == builder;
+        };
         for_built([&](const root& at, std::uint64_t builder) {
-            if (!is_dead(builder)) return false;
+            if (!is_left(at, builder)) return false;
             if (const std::uint64_t serial = serial_of(at)) serials.push_back(serial);
             some = true;
             return false;
@@ -143,7 +148,7 @@ public:
         std::sort(serials.begin(), serials.end());
         std::uint64_t count = free_owned_by(serials);
         for_built([&](const root& at, std::uint64_t builder) {
-            if (!is_dead(builder)) return false;
+            if (!is_left(at, builder)) return false;
             unlink(at);
             ++count;
             return true;

@@ -27,6 +27,7 @@
 #include <ipcdoor.h>
 
 #include <ipcdoor/deadline.hpp>
+#include <ipcdoor/detail/fork_mark.hpp>
 #include <ipcdoor/detail/wait_until.hpp>
 #include <ipcdoor/endpoint.hpp>
 #include <ipcdoor/error.hpp>
@@ -71,9 +72,10 @@ protected:
     int readable_fd() const noexcept { return epoll_.get(); }
 
     // `take`, with the mutex, until it returns true; false at the deadline. Throws ECANCELED once
-    // this is closed.
+    // this is closed, and what check_owner() throws.
     template <class Take>
     bool take_until(std::uint64_t deadline_ns, Take take) {
+        check_owner();
         std::unique_lock lock(mutex_);
         const hand_on next_one{changed_};
         for (bool looked = false;;) {
@@ -90,6 +92,14 @@ protected:
             }
             lead(lock, deadline_ns);
             looked = true;
+        }
+    }
+
+    // Throws EPERM in a forked child, whose epoll instance is the parent's: what it took there, or
+    // no longer watched, would be the parent's loss.
+    void check_owner() const {
+        if (!maker_.is_mine()) {
+            throw_error(EPERM, what_ + ": it belongs to the parent process: make one in this one");
         }
     }
 
@@ -224,6 +234,7 @@ private:
         return chosen;
     }
 
+    const fork_mark maker_;
     const std::string what_;
     const std::size_t max_senders_;
     listener listener_;

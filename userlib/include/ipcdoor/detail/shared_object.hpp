@@ -224,8 +224,11 @@ private:
                 return;
             }
             std::uint64_t maker = header().maker.load(std::memory_order_acquire);
+            IPCDOOR_STEP("open:maker");
             const bool nobody =
                 maker == 0 ? created || !creator_is_at_it() : maker != tag() && !lives(maker);
+            // It may have made the object ready before it died.
+            if (nobody && header().magic.load(std::memory_order_acquire) != 0) continue;
             if (nobody && how == opening::open_only) {
                 throw_error(ENOENT, std::string(kind_.what) +
                                         ": nothing is there yet, or its maker died before it "
