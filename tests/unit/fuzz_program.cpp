@@ -15,10 +15,13 @@ namespace {
 std::vector<program> generate(std::uint64_t seed, unsigned count) {
     random_numbers random(seed);
     std::vector<program> made{make_program(random), make_program(random)};
-    while (made.size() < count)
-        made.push_back(random.one_in(3) ? make_program(random)
-                                        : mutate(made[random.below(made.size())],
-                                                 made[random.below(made.size())], random));
+    while (made.size() < count) switch (random.below(6)) {
+            case 0: made.push_back(make_program(random)); break;
+            case 1: made.push_back(make_race(random)); break;
+            default:
+                made.push_back(mutate(made[random.below(made.size())],
+                                      made[random.below(made.size())], random));
+        }
     return made;
 }
 

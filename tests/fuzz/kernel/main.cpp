@@ -166,6 +166,7 @@ program fuzzer::shrink(const program& what, const std::vector<std::uint32_t>& fr
 }
 
 program fuzzer::next_program() {
+    if (random_.one_in(5)) return make_race(random_);
     if (corpus_.empty() || random_.one_in(10)) return make_program(random_);
     const program& base = corpus_.pick(random_);
     // its threads race, and not as they did before; without the device it takes long

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 namespace kfuzz {
 
@@ -483,6 +484,21 @@ program make_program(random_numbers& random) {
     program made = make_meeting(random);
     const std::size_t more = 3 + random.below(12);
     for (std::size_t i = 0; i < more; ++i) insert_random(made, made.size(), random);
+    finish(made, random);
+    return made;
+}
+
+program make_race(random_numbers& random) {
+    program made = make_meeting(random);
+    const contents known = contents_before(made, made.size());
+    const kind first = pick_kind(random);
+    std::vector<operation> racing{
+        make_operation(first, 1, known, random),
+        make_operation(random.one_in(4) ? first : pick_kind(random), 2, known, random)};
+    if (random.one_in(2)) racing.push_back(make_operation(pick_kind(random), 0, known, random));
+    const std::size_t times = 2 + random.below(4);
+    for (std::size_t i = 0; i < times; ++i)
+        for (const operation& one : racing) append(made, one);
     finish(made, random);
     return made;
 }

@@ -32,6 +32,9 @@ private:
 // A new one: who meets whom, then anything.
 program make_program(random_numbers& random);
 
+// Two or three threads do one thing each, again and again, at the same time.
+program make_race(random_numbers& random);
+
 // A changed copy; `other` lends operations.
 program mutate(const program& base, const program& other, random_numbers& random);
 
