@@ -60,7 +60,7 @@ wrap_tools() {
         for path in "$tree"/{scripts,tools}/"$tool"{,.real-x86,.real-lsb-64}; do
             [ -f "$path" ] || continue
             path=$(realpath "$path")
-            if LC_ALL=C ldd "$path" 2>&1 | grep -q "GLIBC_.* not found"; then
+            if LC_ALL=C ldd "$path" 2>&1 | grep "GLIBC_.* not found" > /dev/null; then
                 if [ -z "$libc" ]; then
                     package_download "$root/deb" libc6 || die "the download of libc6 for kernel $release failed"
                     dpkg-deb -x "$root"/deb/libc6_*.deb "$root/libc"
