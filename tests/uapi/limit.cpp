@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/threads.hpp"
 #include "uapi/uapi.hpp"
 
 using namespace ipcdoor::test;
@@ -228,8 +229,9 @@ TEST_CASE("waiters and pollers are woken when the limit is used up", "[uapi][lim
         second.join();
         EXPECT_CHILD(take(b, bit(1)).count == 100);
         EXPECT_CHILD(poll_now(b.get()) == 0);
-        std::thread poller([&b = b] { EXPECT_CHILD(poll_now(b.get(), POLLIN, 60'000) == POLLIN); });
-        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        blocking_thread poller(
+            [&b = b] { EXPECT_CHILD(poll_now(b.get(), POLLIN, 60'000) == POLLIN); });
+        poller.wait_asleep();
         use_up(door, used_up);
         EXPECT_CHILD(ring(a, 1, 1) == 0);
         poller.join();
