@@ -24,6 +24,7 @@
 #include <functional>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <sstream>
 #include <thread>
 #include <vector>
@@ -926,6 +927,36 @@ TEST_CASE("EXDEV in another PID namespace", "[mutex][fork][namespace]") {
     const child_status end = outer.wait();
     if (end.exited(77)) std::printf("skipped: no PID namespaces here\n");
     CHECK((end.exited() || end.exited(77)));
+}
+
+TEST_CASE("who has lost the mutex and ends says nothing of the one that has it",
+          "[mutex][hostile]") {
+    ground here;
+    const bool by_thread = GENERATE(false, true);
+    std::atomic<bool> locked{false};
+    std::atomic<bool> taken{false};
+    std::atomic<bool> gone{false};
+    std::optional<visitor> lost(here);
+    std::thread former([&] {
+        CHECK_IN_THREAD(lost->lock.lock(soon) == lock_result::acquired);
+        locked = true;
+        spin_until([&] { return taken.load(); });
+        if (!by_thread) lost.reset();
+    });
+    std::thread owner([&] {
+        spin_until([&] { return locked.load(); });
+        here.layout().word = 0;
+        CHECK_IN_THREAD(here.lock.lock(soon) == lock_result::acquired);
+        taken = true;
+        spin_until([&] { return gone.load(); });
+        here.lock.unlock();
+    });
+    former.join();
+    gone = true;
+    owner.join();
+    CHECK(here.layout().state == mutex_consistent);
+    CHECK(here.lock.lock(soon) == lock_result::acquired);
+    here.lock.unlock();
 }
 
 TEST_CASE("random deaths of owners and waiters: exclusion, and nobody waits for ever",
