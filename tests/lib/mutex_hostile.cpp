@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <thread>
 
 #include <ipcdoor/mutex.hpp>
@@ -75,6 +76,36 @@ TEST_CASE("who waits for the wrong owner keeps nobody from leaving, and looks ag
     CHECK(got == lock_result::acquired);
     stop = true;
     other.join();
+}
+
+TEST_CASE("who has lost the mutex and ends says nothing of the one that has it",
+          "[mutex][hostile]") {
+    mutex_ground here;
+    const bool by_thread = GENERATE(false, true);
+    std::atomic<bool> locked{false};
+    std::atomic<bool> taken{false};
+    std::atomic<bool> gone{false};
+    std::optional<mutex_visitor> lost(here);
+    std::thread former([&] {
+        CHECK_IN_THREAD(lost->lock.lock(soon) == lock_result::acquired);
+        locked = true;
+        spin_until([&] { return taken.load(); });
+        if (!by_thread) lost.reset();
+    });
+    std::thread owner([&] {
+        spin_until([&] { return locked.load(); });
+        here.layout().word = 0;
+        CHECK_IN_THREAD(here.lock.lock(soon) == lock_result::acquired);
+        taken = true;
+        spin_until([&] { return gone.load(); });
+        here.lock.unlock();
+    });
+    former.join();
+    gone = true;
+    owner.join();
+    CHECK(here.layout().state == mutex_consistent);
+    CHECK(here.lock.lock(soon) == lock_result::acquired);
+    here.lock.unlock();
 }
 
 TEST_CASE("whatever is written into a mutex, calls end by their deadline", "[mutex][hostile]") {

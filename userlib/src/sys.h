@@ -4,7 +4,7 @@
  *
  * Calls return what the system call returns, or a negative errno value; the
  * callers know what a failure means and say it. Only the constructors of
- * mappings throw (`failure`).
+ * mappings throw (`failure`, and ipcdoor::error where not a page is left).
  */
 #ifndef IPCDOOR_SRC_SYS_H
 #define IPCDOOR_SRC_SYS_H
@@ -20,11 +20,13 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include <ipcdoor/detail/fork_mark.hpp>
 #include <ipcdoor/owned_fd.hpp>
 
 namespace ipcdoor::backend::sys {
@@ -41,7 +43,7 @@ public:
     mapping(mapping&& other) noexcept
         : address_(std::exchange(other.address_, nullptr)),
           bytes_(std::exchange(other.bytes_, 0)),
-          maker_(other.maker_) {}
+          maker_(std::move(other.maker_)) {}
     mapping& operator=(mapping&& other) noexcept {
         std::swap(address_, other.address_);
         std::swap(bytes_, other.bytes_);
@@ -61,7 +63,7 @@ private:
 
     void* address_ = nullptr;
     std::size_t bytes_ = 0;
-    pid_t maker_ = 0;  // the process that alone has it
+    std::unique_ptr<const detail::fork_mark> maker_;  // the process that alone has it
 };
 
 // ---- time and process ----
@@ -143,7 +145,8 @@ void socket_shutdown(int fd) noexcept;
 int socket_send(int fd, const void* from, std::size_t bytes,
                 std::span<const int> fds = {}) noexcept;
 int socket_receive(int fd, void* to, std::size_t bytes) noexcept;
-// -EMSGSIZE where message or descriptors did not fit; then none are kept.
+// -EMSGSIZE where message or descriptors did not fit, -EMFILE where this process has no room
+// for the descriptors; then none are kept.
 int socket_receive_fds(int fd, void* to, std::size_t bytes, std::vector<owned_fd>& fds);
 
 // A descriptor that polls readable once the socket's peer process has ended;
