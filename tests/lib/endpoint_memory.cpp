@@ -1,23 +1,16 @@
 // SPDX-License-Identifier: MIT
 // The pages of an endpoint: what a forked child has of them, and where they lie.
-#include <sched.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
-#include <csignal>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <cstring>
-#include <exception>
 #include <fstream>
-#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -111,55 +104,6 @@ TEST_CASE("a forked child's copy of an endpoint leaves the child's own memory al
     CHECK(here.second.wait(vectors(5), soon));
     here.connection.first.ring(1, 5);
     CHECK(here.connection.second.wait(vectors(5), soon));
-}
-
-// Runs `run` as the first process of a new PID namespace, whose number is 1; the code 77: it may
-// not. It sees no parent, so it cannot be a `child`.
-int run_as_first_process(const std::function<int()>& run) {
-    if (::unshare(CLONE_NEWPID) != 0) return 77;
-    const pid_t first = ::fork();
-    if (first == 0) {
-        ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-        try {
-            ::_exit(run());
-        } catch (const std::exception& wrong) {
-            std::fprintf(stderr, "%s\n", wrong.what());
-            ::_exit(1);
-        }
-    }
-    int status = 0;
-    EXPECT_CHILD(::waitpid(first, &status, 0) == first);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
-}
-
-TEST_CASE("a forked child with its parent's number leaves its own memory alone, too",
-          "[memory][fork][namespace]") {
-    child outer([] {
-        return run_as_first_process([] {
-            memories here;
-            const std::vector<std::byte*> all = here.all();
-            return run_as_first_process([&] {
-                EXPECT_CHILD(::getpid() == 1);
-                for (std::byte* at : all) {
-                    EXPECT_CHILD(::mmap(at, page, PROT_READ | PROT_WRITE,
-                                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1,
-                                        0) == at);
-                }
-                here.first.close();
-                here.second.close();
-                here.connection.first.close();
-                here.connection.second.close();
-                for (const std::byte* at : all) EXPECT_CHILD(is_mapped(at));
-                return 0;
-            });
-        });
-    });
-    const child_status end = outer.wait();
-    if (end.exited(77)) {
-        std::printf("skipped: no PID namespaces here\n");
-        return;
-    }
-    CHECK(end.exited());
 }
 
 TEST_CASE("what a forked child has of a channel is its parent's", "[message][fork]") {

@@ -50,8 +50,7 @@ void* map(void* at, std::size_t bytes, int prot, int flags, int fd, std::uint64_
 
 }  // namespace
 
-mapping::mapping(int fd, std::uint64_t offset, std::size_t bytes, access how)
-    : maker_(std::make_unique<const detail::fork_mark>()) {
+mapping::mapping(int fd, std::uint64_t offset, std::size_t bytes, access how) {
     void* address = map(nullptr, bytes, protection(how), MAP_SHARED, fd, offset);
     if (address == MAP_FAILED) {
         const int error = errno;
@@ -64,6 +63,7 @@ mapping::mapping(int fd, std::uint64_t offset, std::size_t bytes, access how)
 }
 
 void mapping::keep_from_children() {
+    maker_ = ::getpid();
     if (::madvise(address_, bytes_, MADV_DONTFORK) == 0) return;
     const int error = errno;
     ::munmap(std::exchange(address_, nullptr), bytes_);
@@ -71,11 +71,10 @@ void mapping::keep_from_children() {
 }
 
 mapping mapping::reserved(std::size_t bytes) {
-    mapping made;
-    made.maker_ = std::make_unique<const detail::fork_mark>();
     void* address =
         map(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (address == MAP_FAILED) throw failure(errno, "no address space for %zu bytes", bytes);
+    mapping made;
     made.address_ = address;
     made.bytes_ = bytes;
     made.keep_from_children();
@@ -84,7 +83,7 @@ mapping mapping::reserved(std::size_t bytes) {
 
 mapping::~mapping() {
     // In a child something else may be there.
-    if (address_ == nullptr || !maker_->is_mine()) return;
+    if (address_ == nullptr || maker_ != ::getpid()) return;
     ::munmap(address_, bytes_);
 }
 

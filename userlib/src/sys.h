@@ -4,7 +4,7 @@
  *
  * Calls return what the system call returns, or a negative errno value; the
  * callers know what a failure means and say it. Only the constructors of
- * mappings throw (`failure`, and ipcdoor::error where not a page is left).
+ * mappings throw (`failure`).
  */
 #ifndef IPCDOOR_SRC_SYS_H
 #define IPCDOOR_SRC_SYS_H
@@ -20,13 +20,11 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include <ipcdoor/detail/fork_mark.hpp>
 #include <ipcdoor/owned_fd.hpp>
 
 namespace ipcdoor::backend::sys {
@@ -43,7 +41,7 @@ public:
     mapping(mapping&& other) noexcept
         : address_(std::exchange(other.address_, nullptr)),
           bytes_(std::exchange(other.bytes_, 0)),
-          maker_(std::move(other.maker_)) {}
+          maker_(other.maker_) {}
     mapping& operator=(mapping&& other) noexcept {
         std::swap(address_, other.address_);
         std::swap(bytes_, other.bytes_);
@@ -63,7 +61,7 @@ private:
 
     void* address_ = nullptr;
     std::size_t bytes_ = 0;
-    std::unique_ptr<const detail::fork_mark> maker_;  // the process that alone has it
+    pid_t maker_ = 0;  // the process that alone has it
 };
 
 // ---- time and process ----
