@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <stdexcept>
 #include <thread>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "lib/lib_support.hpp"
 #include "support/catch.hpp"
 #include "support/process.hpp"
+#include "support/threads.hpp"
 #include "support/vandal.hpp"
 
 using namespace ipcdoor;
@@ -213,6 +215,46 @@ TEST_CASE("a waiter is told that the mutex's owner died meanwhile", "[condition]
     }
     here.lock.make_consistent();
     CHECK(breaker.wait().signaled(SIGKILL));
+}
+
+TEST_CASE("a wait that throws hands its notification on", "[condition][threads]") {
+    const std::string name = unique_name();
+    door at = test_door();
+    condition teller(at, name + "-changed", {.source = source()});
+    // In this order they are told.
+    monitor first(name);
+    monitor second(name);
+    mutex lost(first.at, name + "-lost", {.source = source()});
+    std::atomic<bool> changed{false};
+    bool handed_on = true;
+    int error_number = 0;
+    {
+        blocking_thread failing([&] {
+            mutex_guard held(lost, soon);
+            // It may be woken by who has come.
+            while (error_number == 0) error_number = error_of([&] { first.changed.wait(held); });
+        });
+        failing.wait_asleep();
+        blocking_thread other([&] {
+            mutex_guard held(second.lock, soon);
+            while (!changed) second.changed.wait(held);
+        });
+        other.wait_asleep();
+        // An owner ends, and what it left is not made consistent.
+        std::thread([&] { lost.lock(soon); }).join();
+        CHECK(lost.lock(soon) == lock_result::owner_died);
+        lost.unlock();
+        changed = true;
+        teller.notify_one();
+        try {
+            spin_until([&] { return other.ended(); });
+        } catch (const std::runtime_error&) {
+            handed_on = false;
+            teller.notify_all();
+        }
+    }
+    CHECK(error_number == ENOTRECOVERABLE);
+    CHECK(handed_on);
 }
 
 TEST_CASE("a wait whose mutex was taken away says so, and holds it again", "[condition][hostile]") {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // A mailbox: many senders, one receiver, none of whom harms another.
 #include <poll.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <atomic>
@@ -17,6 +16,7 @@
 
 #include <ipcdoor/mailbox.hpp>
 
+#include "lib/box_support.hpp"
 #include "lib/lib_support.hpp"
 #include "support/catch.hpp"
 #include "support/process.hpp"
@@ -27,27 +27,19 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// A mailbox of the back end and source under test, and channels to it.
-struct post_office {
-    explicit post_office(mailbox_options options = {})
-        : name(unique_name()), at(test_door()), box(at, name, with_source(std::move(options))) {}
+// A mailbox, and channels to it.
+struct post_office : box_under_test<mailbox, mailbox_options> {
+    using box_under_test::box_under_test;
 
-    channel connect(const channel_options& options = {}) {
-        // Accepting is the receiver's business, which may be this thread.
-        std::thread accepting([&] {
-            const auto before = box.stats().connected;
-            delivery none;
-            while (box.stats().connected == before)
-                if (box.try_receive(none)) std::abort();
-        });
-        channel made(at.connect(name, soon), options);
-        accepting.join();
-        return made;
+    channel connect() {
+        return channel(let_in([this] { return at.connect(name, soon); }));
     }
 
-    std::string name;
-    door at;
-    mailbox box;
+protected:
+    bool receives() override {
+        delivery got;
+        return box.try_receive(got);
+    }
 };
 
 // A slow machine's interrupts come late, but in order.
@@ -92,8 +84,7 @@ TEST_CASE("a mailbox receives what all its senders send, and answers each", "[ma
     for (auto& thread : threads) thread.join();
     CHECK(wrong == 0);
     CHECK(who.size() == senders);
-    delivery none;
-    while (office.box.senders() != 0) CHECK_FALSE(office.box.try_receive(none));
+    office.serve_until([&] { return office.box.senders() == 0; });
     CHECK(office.box.stats().connected == senders);
     CHECK(office.box.stats().gone == senders);
     CHECK(office.box.stats().broken == 0);
@@ -115,8 +106,7 @@ TEST_CASE("the kernel says who sent a message", "[mailbox][fork]") {
     CHECK(sender.uid == ::geteuid());
     office.box.send(got.from, "bye", {}, soon);
     CHECK(peer.wait().exited());
-    delivery none;
-    while (office.box.senders() != 0) CHECK_FALSE(office.box.try_receive(none));
+    office.serve_until([&] { return office.box.senders() == 0; });
     CHECK(error_of([&] { office.box.send(got.from, "late", {}, soon); }) == EPIPE);
     CHECK(error_of([&] { (void)office.box.peer(got.from); }) == EPIPE);
 }
@@ -316,34 +306,10 @@ TEST_CASE("what follows a reply may use the mailbox that received it", "[mailbox
 TEST_CASE("a mailbox without descriptors for newcomers serves those it has", "[mailbox][fork]") {
     post_office office;
     channel first = office.connect();
-    rlimit usual{};
-    REQUIRE(::getrlimit(RLIMIT_NOFILE, &usual) == 0);
-    gate full;
-    gate over;
-    child crowd([&] {
-        door own = test_door();
-        std::vector<channel> all;
-        for (int i = 0; i < 50; ++i) {
-            // those that are not let in time out
-            try {
-                all.emplace_back(own.connect(office.name, 20ms));
-            } catch (const error&) {
-                break;
-            }
-        }
-        full.open();
-        over.wait();
-        return 0;
+    office.short_of_descriptors<channel>([&] {
+        first.send("still served", soon);
+        CHECK(office.box.receive(soon).content.text() == "still served");
     });
-    const rlimit few{60, usual.rlim_max};
-    REQUIRE(::setrlimit(RLIMIT_NOFILE, &few) == 0);
-    delivery got;
-    while (!full.is_open()) CHECK_FALSE(office.box.try_receive(got));
-    first.send("still served", soon);
-    CHECK(office.box.receive(soon).content.text() == "still served");
-    over.open();
-    REQUIRE(::setrlimit(RLIMIT_NOFILE, &usual) == 0);
-    CHECK(crowd.wait().exited());
     // And newcomers are let in again.
     std::thread late([&] {
         door own = test_door();
@@ -351,7 +317,7 @@ TEST_CASE("a mailbox without descriptors for newcomers serves those it has", "[m
         to.send("late", soon);
         CHECK_IN_THREAD(to.receive(soon).text() == "bye");
     });
-    got = office.box.receive(soon);
+    const delivery got = office.box.receive(soon);
     CHECK(got.content.text() == "late");
     office.box.send(got.from, "bye", {}, soon);
     late.join();
@@ -376,8 +342,7 @@ TEST_CASE("a forked child that uses its copy of a mailbox takes nothing from its
     });
     CHECK(heir.wait().exited());
     CHECK(office.box.receive(soon).content.text() == "before");
-    delivery got;
-    while (office.box.stats().connected != 2) CHECK_FALSE(office.box.try_receive(got));
+    office.serve_until([&] { return office.box.stats().connected == 2; });
     connecting.join();
     late->send("late", soon);
     CHECK(office.box.receive(soon).content.text() == "late");

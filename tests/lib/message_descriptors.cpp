@@ -15,6 +15,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
+#include <new>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -29,6 +31,7 @@
 #include "lib/puppet.hpp"
 #include "support/catch.hpp"
 #include "support/process.hpp"
+#include "support/sanitizers.hpp"
 #include "support/threads.hpp"
 
 using namespace ipcdoor;
@@ -91,6 +94,44 @@ int connect_to(std::uint64_t number) {
         return fd;
     ::close(fd);
     return -1;
+}
+
+// While it lives this process gets no more memory than a few small pieces.
+class memory_shortage {
+public:
+    memory_shortage() {
+        ::getrlimit(RLIMIT_AS, &before_);
+        taken_.reserve(most_pieces);
+        auto left = std::make_unique<char[]>(4 * piece);
+        rlimit none = before_;
+        none.rlim_cur = 0;
+        ::setrlimit(RLIMIT_AS, &none);
+        try {
+            while (taken_.size() < most_pieces) taken_.push_back(std::make_unique<char[]>(piece));
+        } catch (const std::bad_alloc&) {
+        }
+    }
+    memory_shortage(const memory_shortage&) = delete;
+    memory_shortage& operator=(const memory_shortage&) = delete;
+    ~memory_shortage() { ::setrlimit(RLIMIT_AS, &before_); }
+
+private:
+    static constexpr std::size_t piece = 16384;
+    static constexpr std::size_t most_pieces = 16384;
+
+    rlimit before_{};
+    std::vector<std::unique_ptr<char[]>> taken_;
+};
+
+template <class Call>
+bool lacks_memory(Call call) {
+    const memory_shortage shortage;
+    try {
+        call();
+    } catch (const std::bad_alloc&) {
+        return true;
+    }
+    return false;
 }
 
 }  // namespace
@@ -273,6 +314,71 @@ TEST_CASE("a receiver without room for descriptors gets the message all the same
     end.send("three", {.descriptors = all}, soon);
     end.send("one", {.descriptors = all.first(1)}, soon);
     CHECK(peer.wait().exited());
+}
+
+TEST_CASE("a message that no memory was there for comes again, with its own descriptors",
+          "[message][call][descriptors][fork]") {
+    if (!has_bad_alloc) {
+        std::printf("skipped: a sanitizer's program has no std::bad_alloc\n");
+        return;
+    }
+    enum class how { received, set_aside, reply, pending_reply };
+    const std::size_t bytes = 400'000;
+    // In one record, and in parts.
+    for (const std::size_t slot : {bytes, std::size_t{8192}}) {
+        for (const how way : {how::received, how::set_aside, how::reply, how::pending_reply}) {
+            CAPTURE(slot, static_cast<int>(way));
+            service local(channel_slot_bytes(slot));
+            const kernel_pipe first;
+            const kernel_pipe second;
+            child peer([&] {
+                channel end(local.connect(), takes(1));
+                end.send("ready", soon);
+                message got;
+                const auto brings = [&](message& what, const kernel_pipe& its) {
+                    const auto taken = what.take_descriptors();
+                    return taken.size() == 1 && same_file(taken[0].get(), its.read.get());
+                };
+                if (way == how::pending_reply) {
+                    auto asked = end.start_call("?", soon);
+                    EXPECT_CHILD(lacks_memory([&] { (void)asked.get(soon); }));
+                    got = asked.get(soon);
+                } else if (way == how::received) {
+                    EXPECT_CHILD(lacks_memory([&] { end.receive(got, soon); }));
+                    end.receive(got, soon);
+                } else {
+                    EXPECT_CHILD(lacks_memory([&] { (void)end.call("?", soon); }));
+                    if (way == how::set_aside) end.receive(got, soon);
+                }
+                // The caller of a reply has gone, and nobody wants that.
+                if (way != how::reply) {
+                    EXPECT_CHILD(got.text() == pattern(7, bytes));
+                    EXPECT_CHILD(brings(got, first));
+                }
+                end.receive(got, soon);
+                EXPECT_CHILD(got.text() == "after");
+                EXPECT_CHILD(brings(got, second));
+                return 0;
+            });
+            channel end(local.accept());
+            CHECK(end.receive(soon).text() == "ready");
+            const std::array fds{first.read.get()};
+            const std::string large = pattern(7, bytes);
+            if (way == how::received) {
+                end.send(large, {.descriptors = fds}, soon);
+            } else {
+                const message request = end.receive(soon);
+                if (way == how::set_aside) {
+                    end.send(large, {.descriptors = fds}, soon);
+                    end.reply(request, "too late", soon);
+                } else {
+                    end.reply(request, large, fds, soon);
+                }
+            }
+            end.send("after", {.descriptors = std::array{second.read.get()}}, soon);
+            CHECK(peer.wait().exited());
+        }
+    }
 }
 
 TEST_CASE("descriptors arrive from a sender that is dead by then",

@@ -159,9 +159,15 @@ TEST_CASE("block: a slow subscriber holds up the publisher, until the deadline",
     CHECK(next.size() == sizeof(std::uint64_t));
     CHECK(news.paper.stats().published == 4);
 
+    const std::uint64_t waits = news.paper.stats().waits;
     std::thread blocked([&] { CHECK_IN_THREAD(news.paper.publish(std::move(next), soon) == 5); });
-    std::this_thread::sleep_for(10ms);
-    for (std::uint64_t i = 1; i <= 5; ++i) CHECK(slow.take(soon).as<std::uint64_t>() == i);
+    spin_until([&] { return news.paper.stats().waits > waits; });
+    const std::uint64_t waited_ns = ipcdoor_now_ns();
+    for (std::uint64_t i = 1; i <= 4; ++i) CHECK(slow.take(soon).as<std::uint64_t>() == i);
+    const sample last = slow.take(soon);
+    CHECK(last.as<std::uint64_t>() == 5);
+    // It came to be published only then.
+    CHECK(last.published_ns() >= waited_ns);
     blocked.join();
     CHECK(slow.stats().dropped == 0);
 }

@@ -520,11 +520,31 @@ TEST_CASE("several threads share a set, and with wait_mode::once a source's vari
     CHECK(wrong == 0);
 }
 
-TEST_CASE("a forked child may destroy its copy of a set, and the set goes on", "[wait_set][fork]") {
+TEST_CASE("a forked child may only destroy its copy of a set, and the set goes on",
+          "[wait_set][fork]") {
     auto set = std::make_unique<wait_set>();
     eventfd_in one(*set);
     CHECK_FALSE(set->try_any());
     child copy([&] {
+        const std::array ids{one.id};
+        std::array<wait_report, 2> some;
+        timer clock;
+        std::uint64_t expirations = 0;
+        const auto refused = [](auto call) { return error_of(call) == EPERM; };
+        EXPECT_CHILD(refused([&] { (void)set->add(on_timer(clock, expirations)); }));
+        EXPECT_CHILD(refused([&] { (void)set->remove(one.id); }));
+        EXPECT_CHILD(refused([&] { set->resume(one.id); }));
+        EXPECT_CHILD(refused([&] { (void)set->failure(one.id); }));
+        EXPECT_CHILD(refused([&] { (void)set->contains(one.id); }));
+        EXPECT_CHILD(refused([&] { (void)set->size(); }));
+        EXPECT_CHILD(refused([&] { (void)set->wait_any(soon); }));
+        EXPECT_CHILD(refused([&] { (void)set->try_any(); }));
+        EXPECT_CHILD(refused([&] { (void)set->wait_some(some, soon); }));
+        EXPECT_CHILD(refused([&] { (void)set->try_some(some); }));
+        EXPECT_CHILD(refused([&] { set->wait_all(ids, soon); }));
+        EXPECT_CHILD(refused([&] { (void)set->try_all(); }));
+        EXPECT_CHILD(refused([&] { set->cancel(); }));
+        EXPECT_CHILD(refused([&] { set->close(); }));
         set.reset();
         return 0;
     });

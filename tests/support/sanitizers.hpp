@@ -20,6 +20,9 @@ inline constexpr bool has_threads_in_children = false;
 inline constexpr bool has_threads_in_children = true;
 #endif
 
+// Their allocators end the program where address space is wanting.
+inline constexpr bool has_bad_alloc = has_mlock;
+
 }  // namespace ipcdoor::test
 
 #endif  // IPCDOOR_TESTS_SUPPORT_SANITIZERS_HPP

@@ -11,11 +11,11 @@
 
 namespace ipcdoor::test {
 
-temporary_directory::temporary_directory(mode_t mode)
-    : path_("/tmp/ipcdoor-test-XXXXXX"), owner_(::getpid()) {
+temporary_directory::temporary_directory(mode_t mode, const std::string& parent)
+    : path_(parent + "/ipcdoor-test-XXXXXX"), owner_(::getpid()) {
     // chmod() as well, for the umask and the sticky bit.
     if (::mkdtemp(path_.data()) == nullptr || ::chmod(path_.c_str(), mode) != 0)
-        throw std::system_error(errno, std::generic_category(), "a new directory in /tmp");
+        throw std::system_error(errno, std::generic_category(), "a new directory in " + parent);
 }
 
 temporary_directory::~temporary_directory() {

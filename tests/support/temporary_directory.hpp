@@ -8,12 +8,12 @@
 
 namespace ipcdoor::test {
 
-// A new directory in /tmp, removed with all that is in it by the process that made it: a
+// A new directory, removed with all that is in it by the process that made it: a
 // forked child leaves it alone.
 class temporary_directory {
 public:
     // 01777 lets other users in. Throws std::system_error.
-    explicit temporary_directory(mode_t mode = 0700);
+    explicit temporary_directory(mode_t mode = 0700, const std::string& parent = "/tmp");
     temporary_directory(const temporary_directory&) = delete;
     temporary_directory& operator=(const temporary_directory&) = delete;
     ~temporary_directory();

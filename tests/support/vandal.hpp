@@ -8,22 +8,9 @@
 #include <thread>
 #include <utility>
 
+#include "support/xorshift64.hpp"
+
 namespace ipcdoor::test {
-
-// Marsaglia's xorshift64: cheap, so that it does not slow the writing.
-class xorshift64 {
-public:
-    explicit xorshift64(std::uint64_t seed) : state_(seed) {}
-    std::uint64_t operator()() {
-        state_ ^= state_ << 13;
-        state_ ^= state_ >> 7;
-        state_ ^= state_ << 17;
-        return state_;
-    }
-
-private:
-    std::uint64_t state_;  // never 0
-};
 
 // A thread that calls scribble(random) again and again, with an xorshift64, until it is
 // stopped or destroyed.

@@ -3,14 +3,13 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <thread>
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/threads.hpp"
 #include "uapi/uapi.hpp"
 
 using namespace ipcdoor::test;
@@ -35,15 +34,10 @@ int try_accept(const unique_fd& listener, std::uint64_t deadline_ns) {
 // Runs `act` once a thread that runs `body` sleeps in the kernel.
 template <typename Body, typename Act>
 int while_asleep(Body body, Act act) {
-    std::atomic<pid_t> tid{0};
     int result = 0;
-    std::thread sleeper([&] {
-        tid = static_cast<pid_t>(::syscall(SYS_gettid));
-        result = body();
-    });
-    while (tid == 0) std::this_thread::yield();
-    wait_thread_asleep(::getpid(), tid);
-    act(tid.load());
+    blocking_thread sleeper([&] { result = body(); });
+    sleeper.wait_asleep();
+    act(sleeper.handle());
     sleeper.join();
     return result;
 }
@@ -144,7 +138,7 @@ TEST_CASE("ACCEPT waits until its deadline, and not at all if it is past or non-
     CHECK(try_accept(listener, IPCDOOR_NO_DEADLINE) == -EAGAIN);
     REQUIRE(::fcntl(listener.get(), F_SETFL, 0) == 0);
     endpoint client;
-    const auto connect_now = [&](pid_t) { client = connect(door, connect_args(args.name)); };
+    const auto connect_now = [&](pthread_t) { client = connect(door, connect_args(args.name)); };
     for (const std::uint64_t far :
          {std::uint64_t{IPCDOOR_NO_DEADLINE}, deadline_in(partner_deadline)})
         CHECK(while_asleep([&] { return try_accept(listener, far); }, connect_now) == 0);
@@ -157,7 +151,7 @@ TEST_CASE("ACCEPT and CONNECT are EINTR without SA_RESTART, and go on with it", 
     auto args = listen_args(fresh_name());
     args.backlog = 1;
     const auto listener = listen(door, args);
-    const auto interrupt = [](pid_t tid) { ::syscall(SYS_tgkill, ::getpid(), tid, SIGUSR1); };
+    const auto interrupt = [](pthread_t whom) { ::pthread_kill(whom, SIGUSR1); };
     struct sigaction action {};
     action.sa_handler = [](int) {};
     ::sigaction(SIGUSR1, &action, nullptr);
@@ -168,15 +162,15 @@ TEST_CASE("ACCEPT and CONNECT are EINTR without SA_RESTART, and go on with it", 
     CHECK(while_asleep(blocked_connect, interrupt) == -EINTR);
     action.sa_flags = SA_RESTART;
     ::sigaction(SIGUSR1, &action, nullptr);
-    CHECK(while_asleep(blocked_connect, [&](pid_t tid) {
-              interrupt(tid);
+    CHECK(while_asleep(blocked_connect, [&](pthread_t whom) {
+              interrupt(whom);
               std::this_thread::sleep_for(std::chrono::milliseconds(10));
               const auto room = accept(listener);
           }) == 0);
     accept(listener);
     endpoint client;
-    CHECK(while_asleep(blocked_accept, [&](pid_t tid) {
-              interrupt(tid);
+    CHECK(while_asleep(blocked_accept, [&](pthread_t whom) {
+              interrupt(whom);
               std::this_thread::sleep_for(std::chrono::milliseconds(10));
               client = connect(door, connect_args(args.name));
           }) == 0);
@@ -200,9 +194,9 @@ TEST_CASE("a full backlog makes CONNECT wait for room", "[uapi][connect]") {
     const auto impatient = open_door(O_NONBLOCK);
     CHECK(try_connect(impatient, connecting) == -EAGAIN);
     CHECK(while_asleep([&] { return try_connect(door, connecting); },
-                       [&](pid_t) { accept(listener); }) == 0);
+                       [&](pthread_t) { accept(listener); }) == 0);
     CHECK(while_asleep([&] { return try_connect(door, connecting); },
-                       [&](pid_t) { listener.reset(); }) == -ECONNREFUSED);
+                       [&](pthread_t) { listener.reset(); }) == -ECONNREFUSED);
 }
 
 TEST_CASE("a closing listener tells the clients that were not accepted", "[uapi][listen]") {

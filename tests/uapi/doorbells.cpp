@@ -2,7 +2,6 @@
 // RING, WAIT, RING_WAIT: counts, books, deadlines, interruption, exclusive waiters.
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -13,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "support/blocked_signal.hpp"
 #include "support/catch.hpp"
 #include "support/scaled.hpp"
 #include "support/threads.hpp"
@@ -22,35 +22,23 @@ using namespace ipcdoor::test;
 
 namespace {
 
-pid_t gettid_now() { return static_cast<pid_t>(::syscall(SYS_gettid)); }
-
 // A thread in WAIT, known to sleep once the constructor is done.
 class waiting_thread {
 public:
     waiting_thread(const endpoint& on, std::uint64_t mask, std::uint32_t flags)
-        : thread_([this, &on, mask, flags] {
-              tid_ = gettid_now();
-              result_ = wait_long(on, mask, flags);
-              done_ = true;
-          }) {
-        while (tid_ == 0) std::this_thread::yield();
-        wait_thread_asleep(::getpid(), tid_);
+        : thread_([this, &on, mask, flags] { result_ = wait_long(on, mask, flags); }) {
+        thread_.wait_asleep();
     }
-    ~waiting_thread() {
-        if (thread_.joinable()) thread_.join();
-    }
-    pid_t tid() const { return tid_; }
-    bool done() const { return done_; }
+    pthread_t handle() { return thread_.handle(); }
+    bool done() const { return thread_.ended(); }
     const wait_result& join() {
         thread_.join();
         return result_;
     }
 
 private:
-    std::atomic<pid_t> tid_{0};
-    std::atomic<bool> done_{false};
     wait_result result_;
-    std::thread thread_;
+    blocking_thread thread_;  // the last, since it uses the other
 };
 
 // Signals the calling thread every so often, as long as this lives.
@@ -60,7 +48,7 @@ public:
         sigevent event{};
         event.sigev_notify = SIGEV_THREAD_ID;
         event.sigev_signo = signo;
-        event._sigev_un._tid = gettid_now();  // glibc has no other name for it
+        event._sigev_un._tid = ::gettid();  // glibc has no other name for it
         CHECK_IN_THREAD(::timer_create(CLOCK_MONOTONIC, &event, &timer_) == 0);
         itimerspec when{};
         when.it_interval.tv_nsec = when.it_value.tv_nsec = period.count();
@@ -285,13 +273,8 @@ TEST_CASE("every representation of a far deadline waits", "[uapi][wait]") {
                                          half, half - 1, deadline_in(partner_deadline)}) {
         INFO("deadline " << deadline);
         wait_result got;
-        std::atomic<pid_t> tid{0};
-        std::thread waiter([&, &b = b] {
-            tid = gettid_now();
-            got = wait(b, bit(9), deadline);
-        });
-        while (tid == 0) std::this_thread::yield();
-        wait_thread_asleep(::getpid(), tid);
+        blocking_thread waiter([&, &b = b] { got = wait(b, bit(9), deadline); });
+        waiter.wait_asleep();
         CHECK(ring(a, 1, 9, 77) == 0);
         waiter.join();
         CHECK(got.error == 0);
@@ -392,14 +375,9 @@ TEST_CASE("who keeps books of their own is woken behind one that acknowledges", 
     args.mask = bit(5);
     args.deadline_ns = deadline_in(partner_deadline);
     args.seen = reinterpret_cast<std::uintptr_t>(seen.data());
-    std::atomic<pid_t> tid{0};
     int result = -1;
-    std::thread keeper([&, &b = b] {
-        tid = gettid_now();
-        result = call(b.fd, IPCDOOR_IOC_WAIT, &args);
-    });
-    while (tid == 0) std::this_thread::yield();
-    wait_thread_asleep(::getpid(), tid);
+    blocking_thread keeper([&, &b = b] { result = call(b.fd, IPCDOOR_IOC_WAIT, &args); });
+    keeper.wait_asleep();
     REQUIRE(ring(a, 1, 5) == 0);
     keeper.join();
     CHECK(taker.join().error == 0);
@@ -428,16 +406,11 @@ TEST_CASE("an interrupted waiter takes no ring with it", "[uapi][wait]") {
     for (int round = 0; round < 50; ++round) {
         INFO("round " << round);
         install_handler(SIGUSR1, 0);
-        std::atomic<pid_t> tid{0};
         wait_result interrupted;
-        std::thread victim([&] {
-            tid = gettid_now();
-            interrupted = wait_long(a, bit(5), IPCDOOR_WAIT_ACK);
-        });
-        while (tid == 0) std::this_thread::yield();
-        wait_thread_asleep(::getpid(), tid);
+        blocking_thread victim([&] { interrupted = wait_long(a, bit(5), IPCDOOR_WAIT_ACK); });
+        victim.wait_asleep();
         waiting_thread other(a, bit(5), IPCDOOR_WAIT_ACK);
-        std::thread signaller([&] { ::syscall(SYS_tgkill, ::getpid(), tid.load(), SIGUSR1); });
+        std::thread signaller([&] { ::pthread_kill(victim.handle(), SIGUSR1); });
         REQUIRE(ring(a, 0, 5) == 0);
         signaller.join();
         victim.join();
@@ -508,7 +481,7 @@ TEST_CASE("WAIT is EINTR without SA_RESTART, and goes on with it", "[uapi][wait]
         INFO("sa_flags " << flags);
         install_handler(SIGUSR1, flags);
         waiting_thread waiter(a, bit(5), IPCDOOR_WAIT_ACK);
-        ::syscall(SYS_tgkill, ::getpid(), waiter.tid(), SIGUSR1);
+        ::pthread_kill(waiter.handle(), SIGUSR1);
         if (flags == SA_RESTART) {
             std::this_thread::sleep_for(std::chrono::milliseconds(20));
             CHECK_FALSE(waiter.done());
@@ -524,17 +497,12 @@ TEST_CASE("WAIT is EINTR without SA_RESTART, and goes on with it", "[uapi][wait]
 TEST_CASE("a waiter woken and interrupted at once returns its rings", "[uapi][wait]") {
     const auto door = open_door();
     const auto a = create(door);
-    install_handler(SIGUSR1, 0);
-    sigset_t one;
-    sigemptyset(&one);
-    sigaddset(&one, SIGUSR1);
     // Pending before the call: what is there is returned first.
-    ::pthread_sigmask(SIG_BLOCK, &one, nullptr);
-    ::syscall(SYS_tgkill, ::getpid(), gettid_now(), SIGUSR1);
+    blocked_signal pending(SIGUSR1);
+    ::pthread_kill(::pthread_self(), SIGUSR1);
     REQUIRE(ring(a, 0, 5, 3) == 0);
     CHECK(take(a, bit(5)).value == 3);
-    ::pthread_sigmask(SIG_UNBLOCK, &one, nullptr);
-    ::signal(SIGUSR1, SIG_DFL);
+    CHECK(pending.take(std::chrono::milliseconds(0)).si_signo == SIGUSR1);
 }
 
 TEST_CASE("RING_WAIT rings, then waits", "[uapi][ring_wait]") {
@@ -597,19 +565,16 @@ TEST_CASE("an interrupted RING_WAIT is EINTR even with SA_RESTART, and rang once
     const auto door = open_door();
     const auto a = create(door);
     install_handler(SIGUSR1, SA_RESTART);
-    std::atomic<pid_t> tid{0};
     int result = 1;
-    std::thread caller([&] {
-        tid = gettid_now();
+    blocking_thread caller([&] {
         ipcdoor_ring_wait args{};
         args.ring.vector = 1;
         args.wait.mask = bit(2);
         args.wait.deadline_ns = deadline_in(partner_deadline);
         result = call(a.fd, IPCDOOR_IOC_RING_WAIT, &args);
     });
-    while (tid == 0) std::this_thread::yield();
-    wait_thread_asleep(::getpid(), tid);
-    ::syscall(SYS_tgkill, ::getpid(), tid.load(), SIGUSR1);
+    caller.wait_asleep();
+    ::pthread_kill(caller.handle(), SIGUSR1);
     caller.join();
     CHECK(result == -EINTR);
     CHECK(take(a, bit(1)).count == 1);

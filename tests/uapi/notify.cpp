@@ -5,18 +5,20 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <thread>
 
+#include "support/blocked_signal.hpp"
 #include "support/catch.hpp"
+#include "support/threads.hpp"
 #include "uapi/uapi.hpp"
 
 using namespace ipcdoor::test;
+using namespace std::chrono_literals;
 
 namespace {
 
@@ -33,30 +35,6 @@ int bind_signal(const endpoint& on, int signo, std::uint64_t mask) {
     args.mask = mask;
     return call(on.fd, IPCDOOR_IOC_BIND_SIGNAL, &args);
 }
-
-// Blocks a signal for this thread and those it starts, while it lives.
-class blocked_signal {
-public:
-    explicit blocked_signal(int signo) {
-        sigemptyset(&set_);
-        sigaddset(&set_, signo);
-        ::pthread_sigmask(SIG_BLOCK, &set_, &before_);
-    }
-    ~blocked_signal() {
-        while (take(0) > 0) continue;
-        ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
-    }
-    // The signal's number, or -1 if none came in time.
-    int take(int timeout_ms, siginfo_t* info = nullptr) {
-        siginfo_t ignored;
-        const timespec timeout{timeout_ms / 1000, timeout_ms % 1000 * 1'000'000L};
-        return ::sigtimedwait(&set_, info != nullptr ? info : &ignored, &timeout);
-    }
-
-private:
-    sigset_t set_;
-    sigset_t before_;
-};
 
 constexpr int long_ms = 60'000;
 
@@ -87,16 +65,10 @@ TEST_CASE("poll tells vectors 1 to 63 as POLLIN and vector 0 as POLLPRI until ac
 TEST_CASE("a sleeping poll is woken by a ring, a join and a death", "[uapi][poll]") {
     const auto door = open_door();
     const auto a = create(door);
-    std::atomic<pid_t> tid{0};
     const auto while_polling = [&](short events, auto act) {
-        tid = 0;
         short got = 0;
-        std::thread poller([&] {
-            tid = static_cast<pid_t>(::syscall(SYS_gettid));
-            got = poll_now(a.get(), events, long_ms);
-        });
-        while (tid == 0) std::this_thread::yield();
-        wait_thread_asleep(::getpid(), tid);
+        blocking_thread poller([&] { got = poll_now(a.get(), events, long_ms); });
+        poller.wait_asleep();
         act();
         poller.join();
         return got;
@@ -173,7 +145,7 @@ TEST_CASE("an eventfd is signalled at deliveries of its vectors only", "[uapi][e
     // at least one and at most as many deliveries as rings; WAIT has the count
     for (int i = 0; i < 100; ++i) REQUIRE(ring(a, 1, 3) == 0);
     CHECK(poll_now(event.get(), POLLIN, long_ms) == POLLIN);
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    std::this_thread::sleep_for(20ms);
     const auto deliveries = read_eventfd(event);
     CHECK(deliveries >= 1);
     CHECK(deliveries <= 100);
@@ -181,7 +153,7 @@ TEST_CASE("an eventfd is signalled at deliveries of its vectors only", "[uapi][e
     // unbound
     REQUIRE(bind_eventfd(b, -1, 0) == 0);
     REQUIRE(ring(a, 1, 3) == 0);
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    std::this_thread::sleep_for(20ms);
     CHECK(read_eventfd(event) == 0);
 }
 
@@ -227,20 +199,20 @@ TEST_CASE("a bound signal carries the ringer and the value, and every ring sends
         return 0;
     });
     for (std::uint64_t i = 0; i < 10; ++i) {
-        siginfo_t info{};
-        REQUIRE(queue.take(long_ms, &info) == SIGRTMIN);
+        const siginfo_t info = queue.take(partner_deadline);
+        REQUIRE(info.si_signo == SIGRTMIN);
         CHECK(info.si_code == SI_QUEUE);
         CHECK(info.si_pid == other.pid());
         CHECK(info.si_uid == user_uid);
         CHECK(reinterpret_cast<std::uintptr_t>(info.si_value.sival_ptr) == 0x1000 + i);
     }
     CHECK(other.wait().exited());
-    CHECK(queue.take(20) == -1);
+    CHECK(queue.take(20ms).si_signo == 0);
     CHECK(take(a, bit(6)).count == 10);  // the count is exact beside it
     // unbound
     REQUIRE(bind_signal(a, 0, 0) == 0);
     REQUIRE(ring(a, 0, 6) == 0);
-    CHECK(queue.take(20) == -1);
+    CHECK(queue.take(20ms).si_signo == 0);
 }
 
 TEST_CASE("the signal goes to the thread that bound it", "[uapi][signal]") {
@@ -253,7 +225,7 @@ TEST_CASE("the signal goes to the thread that bound it", "[uapi][signal]") {
     std::thread owner([&] {
         blocked_signal queue(signo);
         bound = bind_signal(a, signo, bit(1)) == 0;
-        got = queue.take(long_ms);
+        got = queue.take(partner_deadline).si_signo;
     });
     while (!bound) std::this_thread::yield();
     REQUIRE(ring(a, 0, 1) == 0);
@@ -262,7 +234,7 @@ TEST_CASE("the signal goes to the thread that bound it", "[uapi][signal]") {
     // the thread is gone: nobody else gets it, and the ring is counted
     REQUIRE(ring(a, 0, 1) == 0);
     blocked_signal nobody(signo);
-    CHECK(nobody.take(20) == -1);
+    CHECK(nobody.take(20ms).si_signo == 0);
     CHECK(take(a, bit(1)).count == 2);
 }
 
@@ -273,7 +245,7 @@ TEST_CASE("a bound signal tells of a peer's death", "[uapi][signal][death]") {
     blocked_signal queue(SIGRTMIN);
     REQUIRE(bind_signal(a, SIGRTMIN, lifecycle_bit) == 0);
     b.fd.reset();
-    CHECK(queue.take(long_ms) == SIGRTMIN);
+    CHECK(queue.take(partner_deadline).si_signo == SIGRTMIN);
 }
 
 TEST_CASE("an ordinary user's ring reaches root's bound signal and not more", "[uapi][signal]") {
@@ -292,10 +264,10 @@ TEST_CASE("an ordinary user's ring reaches root's bound signal and not more", "[
         return other.wait().exited();
     };
     CHECK(ring_once());
-    CHECK(queue.take(20) == -1);
+    CHECK(queue.take(20ms).si_signo == 0);
     REQUIRE(bind_signal(a, SIGUSR2, bit(6)) == 0);
     CHECK(ring_once());
-    CHECK(queue.take(long_ms) == SIGUSR2);
+    CHECK(queue.take(partner_deadline).si_signo == SIGUSR2);
 }
 
 TEST_CASE("BIND_SIGNAL refuses signals that cannot be bound", "[uapi][signal]") {

@@ -3,7 +3,6 @@
 // CPU and on another one.
 #include <sched.h>
 #include <sys/eventfd.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -13,6 +12,7 @@
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/threads.hpp"
 #include "uapi/uapi.hpp"
 
 using namespace ipcdoor::test;
@@ -43,7 +43,7 @@ public:
     receiver(const endpoint& on, unsigned cpu)
         : thread_([this, &on, cpu] {
               run_on_cpu(cpu);
-              tid_ = static_cast<pid_t>(::syscall(SYS_gettid));
+              seated_ = true;
               for (;;) {
                   const auto got = wait_long(on, bit(1) | bit(2));
                   if (got.error != 0) failed_ = true;
@@ -51,18 +51,18 @@ public:
                   taken_ += got.count;
               }
           }) {
-        while (tid_ == 0) std::this_thread::yield();
+        // Moving it to that CPU may look like sleep.
+        while (!seated_) std::this_thread::yield();
     }
-    ~receiver() { thread_.join(); }
-    void wait_asleep() const { wait_thread_asleep(::getpid(), tid_); }
+    void wait_asleep() const { thread_.wait_asleep(); }
     std::uint64_t taken() const { return taken_; }
     bool failed() const { return failed_; }
 
 private:
-    std::atomic<pid_t> tid_{0};
+    std::atomic<bool> seated_{false};
     std::atomic<std::uint64_t> taken_{0};
     std::atomic<bool> failed_{false};
-    std::thread thread_;
+    blocking_thread thread_;  // the last, since it uses the others
 };
 
 void check_deliveries(std::uint32_t source, unsigned ring_cpu, unsigned wait_cpu) {

@@ -181,6 +181,32 @@ TEST_CASE("Calls without descriptors fail with EMFILE, and leave nothing", "[sof
     });
 }
 
+TEST_CASE("Accepting without descriptors fails with EMFILE, and goes on when there are some",
+          "[soft][descriptors][fork]") {
+    const soft_room room;
+    ipcdoor::door door = room.door();
+    ipcdoor::listener listener = door.listen("listener", {.data_bytes = 4096});
+    const few_descriptors limit;
+    int error = EMFILE;
+    // One is for the connection, two for the files that come along.
+    for (rlim_t count = 1; error == EMFILE && count < 40; ++count) {
+        INFO(count << " descriptors");
+        child client([&] {
+            ipcdoor::door own = room.door();
+            (void)own.connect("listener", 60s);
+            return 0;
+        });
+        client.wait_asleep();  // what it sends is there
+        ipcdoor::endpoint accepted;
+        limit.leave(count);
+        error = error_of([&] { accepted = listener.accept(10s); });
+        limit.leave(40);
+        CHECK((error == EMFILE || (error == 0 && count > 3)));
+        if (error == 0) CHECK(client.wait().exited());
+    }
+    CHECK(error == 0);
+}
+
 TEST_CASE("A full file system is no memory, and nothing stays on it", "[soft][room]") {
     if (skipped_without_root()) return;
     const soft_room room;

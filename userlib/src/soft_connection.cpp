@@ -194,6 +194,7 @@ std::unique_ptr<ipcdoor_endpoint> listener::welcome(owned_fd& socket) {
     sys::epoll_forget(epoll_.get(), socket.get());
     owned_fd connected;
     std::swap(connected, socket);
+    if (bytes == -EMFILE) throw failure(EMFILE, "no descriptors left for a client's files");
     if (bytes <= 0) return nullptr;
     try {
         check_introduction(client, bytes, client_seat, shape_);
@@ -265,6 +266,7 @@ owned_fd await_answer(int socket, int process, const shape& shape, std::uint64_t
             if (ready == 0) throw failure(ETIMEDOUT, "not accepted before the deadline");
             if (fds[1].revents == 0) continue;
         }
+        if (bytes == -EMFILE) throw failure(EMFILE, "no descriptors left for the server's files");
         if (bytes <= 0)
             throw failure(ECONNREFUSED, "the listener closed without accepting the connection");
         check_introduction(server, bytes, server_seat, shape);

@@ -143,7 +143,8 @@ void socket_shutdown(int fd) noexcept;
 int socket_send(int fd, const void* from, std::size_t bytes,
                 std::span<const int> fds = {}) noexcept;
 int socket_receive(int fd, void* to, std::size_t bytes) noexcept;
-// -EMSGSIZE where message or descriptors did not fit; then none are kept.
+// -EMSGSIZE where message or descriptors did not fit, -EMFILE where this process has no room
+// for the descriptors; then none are kept.
 int socket_receive_fds(int fd, void* to, std::size_t bytes, std::vector<owned_fd>& fds);
 
 // A descriptor that polls readable once the socket's peer process has ended;

@@ -132,8 +132,10 @@ int socket_receive_fds(int fd, void* to, std::size_t bytes, std::vector<owned_fd
         }
     }
     if ((message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
+        // What is cut off although there was room in `control` found none in the table of files.
+        const bool no_room = (message.msg_flags & MSG_TRUNC) == 0 && fds.size() < most_fds;
         fds.clear();
-        return -EMSGSIZE;
+        return no_room ? -EMFILE : -EMSGSIZE;
     }
     return rc;
 }

@@ -23,7 +23,8 @@ FUZZ_TARGETS ?= $(FUZZ_NAMES) flip
 
 # ---- with clang -------------------------------------------------------------
 
-FUZZ_LIB_OBJS := $(patsubst %.cpp,$(FUZZ)/obj/%.o,$(USERLIB_SRCS) $(filter-out %/flip_victims.cpp,$(FUZZ_SUPPORT_SRCS)))
+FUZZ_LIB_OBJS := $(patsubst %.cpp,$(FUZZ)/obj/%.o,$(USERLIB_SRCS) \
+	$(filter-out %/flip_victims.cpp,$(FUZZ_SUPPORT_SRCS)) tests/support/temporary_directory.cpp)
 FUZZ_FAST_OBJ := $(FUZZ)/obj/$(FUZZ_DIR)/sigaltstack.o
 FUZZ_TARGET_OBJS := $(patsubst %,$(FUZZ)/obj/$(FUZZ_DIR)/targets/%.o,$(FUZZ_NAMES))
 FUZZ_PROGRAMS := $(addprefix $(FUZZ)/,$(FUZZ_NAMES))

@@ -23,17 +23,22 @@ namespace ipcdoor::fuzz {
     std::abort();
 }
 
+inline int number_of(const error& failure) {
+    // Each failure has its sentence.
+    if (*failure.what() == '\0') broken(__FILE__, __LINE__, "an error without a text", 0);
+    return failure.error_number();
+}
+
 // The errno value that `call` throws, 0 where it does not. Another exception than
-// ipcdoor::error goes on and ends the process.
+// ipcdoor::error goes on and ends the process: tests/support's error_of() takes more,
+// and does not look at the text.
 template <class Call>
 int error_of(Call&& call) {
     try {
         call();
         return 0;
     } catch (const error& failure) {
-        // Each failure has its sentence.
-        if (*failure.what() == '\0') broken(__FILE__, __LINE__, "an error without a text", 0);
-        return failure.error_number();
+        return number_of(failure);
     }
 }
 
@@ -44,8 +49,7 @@ auto attempt(Call&& call) -> std::pair<int, std::decay_t<decltype(call())>> {
     try {
         return {0, call()};
     } catch (const error& failure) {
-        if (*failure.what() == '\0') broken(__FILE__, __LINE__, "an error without a text", 0);
-        return {failure.error_number(), {}};
+        return {number_of(failure), {}};
     }
 }
 

@@ -34,7 +34,7 @@ constexpr bool flips_data = true;
 
 constexpr std::uint64_t past_ns = 1;
 
-std::uint64_t wrong_word(random_bits& random, std::uint64_t now, std::uint64_t span) {
+std::uint64_t wrong_word(xorshift64& random, std::uint64_t now, std::uint64_t span) {
     switch (random.below(12)) {
         case 0: return 0;
         case 1: return ~std::uint64_t{0};
@@ -47,7 +47,7 @@ std::uint64_t wrong_word(random_bits& random, std::uint64_t now, std::uint64_t s
         case 8: return now + span + 8;
         case 9: return now ^ std::uint64_t{1} << 63;
         case 10: return random.below(1 << 16);
-        default: return random.next();
+        default: return random();
     }
 }
 
@@ -56,8 +56,8 @@ std::uint64_t load(const shared_u64& word) { return word.load(std::memory_order_
 
 // A producer's words; `head` is what its consumer published. What a word holds at any
 // moment is what was stored last, so most stores are plausible.
-void flip_producer(random_bits& random, ring_output& output, std::byte* data,
-                   const shared_u64& head, std::uint64_t capacity) {
+void flip_producer(xorshift64& random, ring_output& output, std::byte* data, const shared_u64& head,
+                   std::uint64_t capacity) {
     const std::uint64_t at = load(head);
     // Where it looks next, where it goes on after a wrap, where it may come to.
     const std::uint64_t places[] = {at % capacity & ~std::uint64_t{7},
@@ -76,7 +76,7 @@ void flip_producer(random_bits& random, ring_output& output, std::byte* data,
     } else if (choice < 23) {
         // To the end, to the tail, half of the ring, anything; markers too.
         const std::uint64_t sizes[] = {capacity - where - 8, load(output.tail) - at,
-                                       ring_max_payload(capacity), random.next()};
+                                       ring_max_payload(capacity), random()};
         store(detail::header_word(data + where),
               detail::pack_record(sizes[random.below(4)] & 0xffffffff,
                                   random.below(2) == 0 ? ring_wrap_type : 1, 0));
@@ -87,7 +87,7 @@ void flip_producer(random_bits& random, ring_output& output, std::byte* data,
 }
 
 // A consumer's words; `tail` is what its producer published.
-void flip_consumer(random_bits& random, ring_input& input, const shared_u64& tail,
+void flip_consumer(xorshift64& random, ring_input& input, const shared_u64& tail,
                    std::uint64_t capacity) {
     const std::uint64_t at = load(tail);
     switch (random.below(16)) {
@@ -108,12 +108,12 @@ class consumer_victim final : public victim {
 public:
     consumer_victim() { restart(); }
 
-    void flip(random_bits& random) override {
+    void flip(xorshift64& random) override {
         flip_producer(random, peer().output, ring_data(static_cast<void*>(&peer())), own_.head,
                       capacity_of_rings);
     }
 
-    void work(random_bits& random) override {
+    void work(xorshift64& random) override {
         if (ring_->poisoned()) restart();
         const int error = error_of([&] {
             for (int i = 0; i < 16; ++i) {
@@ -170,12 +170,12 @@ class producer_victim final : public victim {
 public:
     producer_victim() { restart(); }
 
-    void flip(random_bits& random) override {
+    void flip(xorshift64& random) override {
         flip_consumer(random, reinterpret_cast<ring_slot*>(peer_.written())->input,
                       own().output.tail, capacity_of_rings);
     }
 
-    void work(random_bits& random) override {
+    void work(xorshift64& random) override {
         if (ring_->poisoned()) restart();
         const int error = error_of([&] {
             for (int i = 0; i < 16; ++i) {
@@ -251,7 +251,7 @@ public:
         restart();
     }
 
-    void flip(random_bits& random) override {
+    void flip(xorshift64& random) override {
         auto& peer = *reinterpret_cast<message_slot*>(end_.peer.written());
         const auto lane = static_cast<unsigned>(random.below(layout_.lanes));
         const std::uint64_t capacity = layout_.capacity[lane];
@@ -276,7 +276,7 @@ public:
         }
     }
 
-    void work(random_bits& random) override {
+    void work(xorshift64& random) override {
         using detail::record_type;
         const std::uint64_t choice = random.below(8);
         const auto lane = static_cast<unsigned>(random.below(layout_.lanes));
@@ -334,7 +334,7 @@ public:
         port_.emplace(end_);
     }
 
-    void flip(random_bits& random) override {
+    void flip(xorshift64& random) override {
         auto& peer = *reinterpret_cast<pulse_slot*>(scripted_->peer.written() + ring_pulse_offset);
         auto& own = *reinterpret_cast<pulse_slot*>(scripted_->own.written() + ring_pulse_offset);
         const auto index = static_cast<unsigned>(random.below(pulse_queue_length));
@@ -342,42 +342,42 @@ public:
         switch (random.below(16)) {
             case 0: store(peer.posted, wrong_word(random, load(peer.posted), bit)); break;
             case 1: store(peer.taken, wrong_word(random, load(peer.taken), bit)); break;
-            case 2: store(peer.lost, random.next()); break;
-            case 3: store(peer.magic, random.below(2) == 0 ? pulse_magic : random.next()); break;
+            case 2: store(peer.lost, random()); break;
+            case 3: store(peer.magic, random.below(2) == 0 ? pulse_magic : random()); break;
             case 4:
                 peer.version = random.below(4) != 0 ? pulse_version
                                                     : static_cast<std::uint32_t>(random.below(3));
                 break;
-            case 5: store(peer.values[index], random.next()); break;
-            case 6: peer.sent = static_cast<std::uint32_t>(random.next()); break;
-            case 7: store(peer.blocked, random.next()); break;
-            case 8: store(peer.refused, random.below(4) == 0 ? random.next() : 0); break;
-            case 9: peer.tags[index] = static_cast<std::uint32_t>(random.next()); break;
-            case 10: store(peer.taken, load(own.posted) ^ (random.next() & random.next())); break;
+            case 5: store(peer.values[index], random()); break;
+            case 6: peer.sent = static_cast<std::uint32_t>(random()); break;
+            case 7: store(peer.blocked, random()); break;
+            case 8: store(peer.refused, random.below(4) == 0 ? random() : 0); break;
+            case 9: peer.tags[index] = static_cast<std::uint32_t>(random()); break;
+            case 10: store(peer.taken, load(own.posted) ^ (random() & random())); break;
             case 11: store(peer.taken, load(own.posted)); break;
-            case 12: store(peer.posted, load(own.taken) ^ random.next()); break;
+            case 12: store(peer.posted, load(own.taken) ^ random()); break;
             case 13: store(peer.posted, load(own.taken)); break;
             default:
                 peer.tags[index] = pulse_tag(static_cast<unsigned>(random.below(pulse_codes)),
                                              static_cast<unsigned>(random.below(pulse_priorities)),
-                                             static_cast<std::uint32_t>(random.next()));
+                                             static_cast<std::uint32_t>(random()));
                 store(peer.posted, load(peer.posted) ^ bit);
         }
     }
 
-    void work(random_bits& random) override {
+    void work(xorshift64& random) override {
         ++operations;
         const std::uint64_t choice = random.below(6);
         const int error = error_of([&] {
             std::optional<pulse> got;
             switch (choice) {
                 case 0:
-                    static_cast<void>(port_->send(
-                        {static_cast<unsigned>(random.below(pulse_codes)), random.next(),
-                         static_cast<unsigned>(random.below(pulse_priorities))}));
+                    static_cast<void>(
+                        port_->send({static_cast<unsigned>(random.below(pulse_codes)), random(),
+                                     static_cast<unsigned>(random.below(pulse_priorities))}));
                     break;
                 case 1: got = port_->receive(deadline::at_ns(past_ns)); break;
-                case 2: port_->set_blocked(random.below(2) == 0 ? 0 : random.next()); break;
+                case 2: port_->set_blocked(random.below(2) == 0 ? 0 : random()); break;
                 case 3: static_cast<void>(port_->pending()); break;
                 default: got = port_->try_receive();
             }
@@ -406,21 +406,21 @@ class soft_victim final : public victim {
 public:
     soft_victim() { restart(); }
 
-    void flip(random_bits& random) override {
+    void flip(xorshift64& random) override {
         soft::control& head = head_.load(std::memory_order_acquire)[0];
         soft::outbox& box = head.out[random.below(2)];
         const std::uint64_t vector = random.below(IPCDOOR_VECTORS);
         switch (random.below(16)) {
             case 0: store(head.armed, wrong_word(random, load(head.armed), 64)); break;
-            case 1: store(head.signal_mask, random.next()); break;
+            case 1: store(head.signal_mask, random()); break;
             case 2: head.signal_number = static_cast<std::uint32_t>(random.below(70)); break;
-            case 3: head.signal_thread = static_cast<std::uint32_t>(random.next()); break;
+            case 3: head.signal_thread = static_cast<std::uint32_t>(random()); break;
             case 4: box.generation = static_cast<std::uint32_t>(random.below(3)); break;
             case 5: store(box.total, wrong_word(random, load(box.total), 64)); break;
             case 6:
                 store(box.count[vector], wrong_word(random, load(box.count[vector]), 64));
                 break;
-            case 7: store(box.value[vector], random.next()); break;
+            case 7: store(box.value[vector], random()); break;
             case 8:
                 if (random.below(64) == 0) head.closed = 1;
                 break;
@@ -431,7 +431,7 @@ public:
         }
     }
 
-    void work(random_bits& random) override {
+    void work(xorshift64& random) override {
         ++operations;
         const auto vector = static_cast<std::uint32_t>(1 + random.below(63));
         const std::uint64_t bit = std::uint64_t{1} << vector;
@@ -541,14 +541,14 @@ flip_counts run_victim(victim& who, const flip_limits& limits) {
     std::atomic<std::uint64_t> flips{0};
     std::atomic<std::uint64_t> rounds{0};
     std::thread hostile([&] {
-        random_bits random(limits.seed ^ 0x9e3779b97f4a7c15);
+        xorshift64 random((limits.seed ^ 0x9e3779b97f4a7c15) * 2 + 1);
         while (!stop.load(std::memory_order_relaxed)) {
             for (int i = 0; i < 64; ++i) who.flip(random);
             flips.fetch_add(64, std::memory_order_relaxed);
         }
     });
     std::thread working([&] {
-        random_bits random(limits.seed);
+        xorshift64 random(limits.seed * 2 + 1);
         while (!stop.load(std::memory_order_relaxed)) {
             who.work(random);
             rounds.fetch_add(1, std::memory_order_relaxed);

@@ -12,29 +12,18 @@
 #include <string>
 #include <vector>
 
+#include "support/xorshift64.hpp"
+
 namespace ipcdoor::fuzz {
 
-// Marsaglia's xorshift64: cheap, so that it does not slow the flips.
-class random_bits {
-public:
-    explicit random_bits(std::uint64_t seed) : state_(seed * 2 + 1) {}
-    std::uint64_t next() {
-        state_ ^= state_ << 13;
-        state_ ^= state_ >> 7;
-        return state_ ^= state_ << 17;
-    }
-    std::uint64_t below(std::uint64_t limit) { return (next() >> 16) % limit; }
-
-private:
-    std::uint64_t state_;
-};
+using test::xorshift64;
 
 class victim {
 public:
     virtual ~victim() = default;
-    virtual void flip(random_bits& random) = 0;
+    virtual void flip(xorshift64& random) = 0;
     // A few operations; starts anew where the peer was refused before.
-    virtual void work(random_bits& random) = 0;
+    virtual void work(xorshift64& random) = 0;
 
     std::uint64_t operations = 0;
     std::uint64_t refusals = 0;

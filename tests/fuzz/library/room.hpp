@@ -6,41 +6,29 @@
 
 #include <unistd.h>
 
-#include <cerrno>
-#include <cstdlib>
-#include <filesystem>
 #include <string>
-#include <system_error>
 
 #include <ipcdoor/door.hpp>
+
+#include "support/temporary_directory.hpp"
 
 namespace ipcdoor::fuzz {
 
 class room {
 public:
     room() {
-        std::string path = "/dev/shm/ipcdoor-fuzz-XXXXXX";
-        if (::mkdtemp(path.data()) == nullptr)
-            throw std::system_error(errno, std::generic_category(), "a directory in /dev/shm");
-        path_ = path;
         // Only once a user's directory exists can names be looked up in it.
         door().listen("made").close();
     }
-    room(const room&) = delete;
-    room& operator=(const room&) = delete;
-    ~room() {
-        std::error_code ignored;
-        std::filesystem::remove_all(path_, ignored);
-    }
 
-    const std::string& path() const { return path_; }
+    const std::string& path() const { return directory_.path(); }
     // Where the names of this user are.
-    std::string names() const { return path_ + "/" + std::to_string(::geteuid()); }
-    std::string uri() const { return "soft:" + path_; }
+    std::string names() const { return path() + "/" + std::to_string(::geteuid()); }
+    std::string uri() const { return "soft:" + path(); }
     ipcdoor::door door() const { return ipcdoor::door(uri()); }
 
 private:
-    std::string path_;
+    const test::temporary_directory directory_{0700, "/dev/shm"};
 };
 
 }  // namespace ipcdoor::fuzz

@@ -9,7 +9,8 @@
 //
 // Wake-ups are hints: whoever waits for something looks again. They come for nothing, too,
 // when a process joins or dies, so that a death leaves nobody asleep: neither that of one
-// who was notified and did not come to act, nor that of one who died while it notified.
+// who was notified and did not come to act, nor that of one who died while it notified. A
+// wait() that throws notifies another one.
 //
 // All waiters of a condition use the same mutex. Who notifies need not hold it; the change
 // that it tells of is made while holding it.
@@ -75,6 +76,7 @@ public:
         const std::uint64_t before = shared_.notified.load(std::memory_order_seq_cst);
         const std::uint64_t news = line_.news();
         bool notified = false;
+        hand_on if_thrown{*this};
         try {
             // The bit is set before the mutex is unlocked: who changes something after that
             // and notifies finds it. One that has taken the bit has done so after `before`
@@ -90,6 +92,7 @@ public:
             throw;
         }
         held.lock();
+        if_thrown.of = nullptr;
         return notified;
     }
 
@@ -105,6 +108,31 @@ public:
     // Wakes at least one of those who wait. No system call where nobody does.
     void notify_one() {
         object_.check();
+        tell_one();
+    }
+
+    void notify_all() {
+        object_.check();
+        const auto all = line_.take_all();
+        shared_.notified.fetch_add(1);
+        IPCDOOR_STEP("notify_all:counted");
+        line_.ring_all(all);
+        if (line_.anybody()) line_.ring_all(line_.take_all());
+    }
+
+private:
+    // Whoever throws may have been the one that was notified, and does not come to act.
+    struct hand_on {
+        condition* of;
+        explicit hand_on(condition& whose) noexcept : of(&whose) {}
+        hand_on(const hand_on&) = delete;
+        hand_on& operator=(const hand_on&) = delete;
+        ~hand_on() {
+            if (of != nullptr) of->tell_one();
+        }
+    };
+
+    void tell_one() noexcept {
         for (unsigned tries = 0; tries < 2 * IPCDOOR_MAX_SLOTS; ++tries) {
             const auto slot = line_.take_one();
             IPCDOOR_STEP("notify:taken");
@@ -118,16 +146,6 @@ public:
         if (line_.anybody()) line_.ring_all(line_.take_all());
     }
 
-    void notify_all() {
-        object_.check();
-        const auto all = line_.take_all();
-        shared_.notified.fetch_add(1);
-        IPCDOOR_STEP("notify_all:counted");
-        line_.ring_all(all);
-        if (line_.anybody()) line_.ring_all(line_.take_all());
-    }
-
-private:
     static const detail::object_kind& kind() noexcept {
         static constexpr detail::object_kind one{"condition", condition_magic,
                                                  sizeof(condition_layout)};

@@ -251,11 +251,19 @@ private:
     // What this thread's death comes to.
     void die_if_held() noexcept {
         if (!held_by_this_thread()) return;
+        const std::uint32_t me = this_thread();
+        const std::uint32_t owner =
+            mutex_futex_of(shared_.word.load(std::memory_order_acquire)) & FUTEX_TID_MASK;
+        if (owner != me && owner != 0) {
+            // It was taken away, and what it protects is its new owner's.
+            holder_.store(0, std::memory_order_relaxed);
+            return;
+        }
         std::uint32_t consistent = mutex_consistent;
         shared_.state.compare_exchange_strong(consistent, mutex_inconsistent);
         IPCDOOR_STEP("close:inconsistent");
         try {
-            leave(this_thread());
+            leave(me);
         } catch (const error&) {
             // It was overwritten: nothing of it is held here any more.
         }

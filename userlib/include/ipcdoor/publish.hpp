@@ -175,14 +175,15 @@ public:
         check_owner();
         std::unique_lock lock(mutex_);
         const hand_on next_one{changed_};
-        const std::uint64_t now = ipcdoor_now_ns();
+        std::uint64_t now = ipcdoor_now_ns();
         if (now >= next_look_ns_) {
             next_look_ns_ = now + look_every_ns;
             look();
         }
-        if (options_.slow == slow_subscriber::block &&
-            !wait_for(lock, deadline_ns, [this] { return all_have_room(); }))
-            return 0;
+        if (options_.slow == slow_subscriber::block && !all_have_room()) {
+            if (!wait_for(lock, deadline_ns, [this] { return all_have_room(); })) return 0;
+            now = ipcdoor_now_ns();
+        }
         const published_sample sample{stats_.published + 1, bytes, now, chunk};
         remember(sample);
         // From here on nothing is thrown: the chunk is the subscribers', and no loan any more.

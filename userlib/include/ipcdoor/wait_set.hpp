@@ -63,7 +63,7 @@
 // has been told of, another may be told of at once, and fill the same variable: add such
 // sources with wait_mode::once, and resume() them when the variable has been read. Only
 // destroying the set must be alone, after close() has sent the waiting ones away. A forked
-// child may only destroy it.
+// child may only destroy it: EPERM.
 //
 // Event loops. Where try_any() returns nothing, fd() becomes readable once there may be
 // something; or await async_wait_any(). Linux lets five epolls watch each other in a row: on
@@ -71,9 +71,9 @@
 //
 // Errors, as ipcdoor::error: ETIMEDOUT the deadline passed, ECANCELED cancel() or close() was
 // called, ENOENT no such source, EINVAL; EPERM the descriptor is one that cannot be waited
-// for, a regular file's; EBADF it is not open, or was closed before its source was removed
-// while somebody else has it open, a forked child say; ELOOP see above; EOPNOTSUPP wait_all() of a
-// source that nobody can take back (any_only).
+// for, a regular file's, or the set is a parent process's; EBADF it is not open, or was closed
+// before its source was removed while somebody else has it open, a forked child say; ELOOP see
+// above; EOPNOTSUPP wait_all() of a source that nobody can take back (any_only).
 #ifndef IPCDOOR_WAIT_SET_HPP
 #define IPCDOOR_WAIT_SET_HPP
 
@@ -103,6 +103,7 @@
 #include <ipcdoor/async.hpp>
 #include <ipcdoor/deadline.hpp>
 #include <ipcdoor/detail/any_source.hpp>
+#include <ipcdoor/detail/fork_mark.hpp>
 #include <ipcdoor/detail/wait_registry.hpp>
 #include <ipcdoor/detail/wait_until.hpp>
 #include <ipcdoor/error.hpp>
@@ -152,6 +153,7 @@ public:
     // reports it. True: something had been taken that was not reported and cannot be given
     // back; it is in the source's variable. From a source's own try_take() it does not wait.
     bool remove(source_id id) {
+        check_owner();
         std::unique_ptr<detail::any_source> what;  // destroyed with nothing locked
         std::unique_lock lock(mutex_);
         const auto found = sources_.find(id);
@@ -171,6 +173,7 @@ public:
     // Looks again at a source that was set aside: what was wrong has been put right, or what
     // was taken has been used.
     void resume(source_id id) {
+        check_owner();
         const std::lock_guard lock(mutex_);
         const source_ptr again = find(id);
         if (again->now != state::aside) return;
@@ -181,15 +184,18 @@ public:
 
     // The error for which a source was set aside, if that was why.
     std::optional<error> failure(source_id id) const {
+        check_owner();
         const std::lock_guard lock(mutex_);
         return find(id)->failure;
     }
 
     bool contains(source_id id) const {
+        check_owner();
         const std::lock_guard lock(mutex_);
         return sources_.find(id) != sources_.end();
     }
     std::size_t size() const {
+        check_owner();
         const std::lock_guard lock(mutex_);
         return sources_.size();
     }
@@ -233,6 +239,7 @@ public:
 
     // Sends those away who wait now, with ECANCELED. From any thread.
     void cancel() {
+        check_owner();
         const std::lock_guard lock(mutex_);
         ++cancels_;
         changed_.notify_all();
@@ -240,6 +247,7 @@ public:
     }
     // The same, and everybody who waits later.
     void close() {
+        check_owner();
         const std::lock_guard lock(mutex_);
         closed_ = true;
         changed_.notify_all();
@@ -287,6 +295,10 @@ private:
         }
     };
 
+    void check_owner() const {
+        maker_.check("wait_set: it is the parent process's; make one in this one");
+    }
+
     [[noreturn]] static void throw_timeout(const char* what) {
         detail::throw_error(ETIMEDOUT,
                             std::string("wait_set: the deadline passed while waiting for ") + what);
@@ -312,6 +324,7 @@ private:
     // Locks by itself.
     template <class Source, class Object>
     source_id add_source(Source&& given, Object& object, wait_mode mode) {
+        check_owner();
         // Before it is moved away.
         const int fd = object.fd();
         std::uint32_t events = EPOLLIN;
@@ -572,6 +585,7 @@ private:
     }
 
     std::size_t next(std::span<wait_report> into, std::uint64_t deadline_ns) {
+        check_owner();
         std::unique_lock lock(mutex_);
         const waiter here(*this, false);
         for (bool looked = false;;) {
@@ -618,6 +632,7 @@ private:
     }
 
     bool all(const std::span<const source_id>* ids, std::uint64_t deadline_ns) {
+        check_owner();
         if (ids != nullptr) {
             std::vector<source_id> sorted(ids->begin(), ids->end());
             std::sort(sorted.begin(), sorted.end());
@@ -755,6 +770,7 @@ private:
         return taking::done;
     }
 
+    const detail::fork_mark maker_;
     const owned_fd wake_;
 
     mutable std::mutex mutex_;

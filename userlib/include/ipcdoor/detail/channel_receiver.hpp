@@ -331,9 +331,8 @@ private:
                inbox_bytes_ + inbox_cost(bytes, descriptors) <= limits_.inbox_bytes;
     }
 
-    void add_to_inbox(unsigned on_lane, message&& added) {
+    void count_in_inbox(const message& added) noexcept {
         inbox_bytes_ += inbox_cost(added.size(), added.descriptor_count());
-        inbox_[on_lane].push_back(std::move(added));
         ++inbox_count_;
     }
 
@@ -489,7 +488,8 @@ private:
     }
 
     // Gives the peeked record to whom it is for, and passes it in the ring.
-    // Leaves it there, stalled, where the inbox has no room for it.
+    // Leaves it there, stalled, where the inbox has no room for it, and with all that it
+    // brings where memory is wanting: the next look finds it as this one did.
     void dispatch(const lane_record& found, waiter& me) {
         lane_state& from = lanes_[found.lane];
         std::span<const std::byte> bytes = found.record.payload;
@@ -545,9 +545,9 @@ private:
         from.id = id;
         // As it comes: the length is only what the peer says.
         from.whole = {};
-        attach(from.whole, from);
         from.whole.bytes_.reserve(static_cast<std::size_t>(std::min(from.total, reserved_at_once)));
         append(from.whole, bytes);
+        attach(from.whole, from);
         from.partial = true;
     }
 
@@ -566,21 +566,26 @@ private:
             stalled_ = true;
             return false;
         }
-        append(from.whole, bytes);
-        if (more) return true;
-        from.partial = false;
-        from.whole.request_ = from.type == record_type::request ? from.id : 0;
-        from.whole.priority_ = on_lane;
+        if (more) {
+            append(from.whole, bytes);
+            return true;
+        }
+        const auto finish = [&](message& to) {
+            append(from.whole, bytes);
+            from.whole.request_ = from.type == record_type::request ? from.id : 0;
+            from.whole.priority_ = on_lane;
+            to = std::exchange(from.whole, {});
+        };
         if (from.type == record_type::reply) {
-            deliver_reply(from.id, [&](message& to) { to = std::exchange(from.whole, {}); });
+            deliver_reply(from.id, finish);
             from.whole = {};  // nobody may have wanted it
         } else if (me.id == 0) {
-            *me.into = std::exchange(from.whole, {});
+            finish(*me.into);
             me.done = true;
         } else {
-            add_to_inbox(on_lane, std::exchange(from.whole, {}));
-            wake_receiver();
+            set_aside(on_lane, finish);
         }
+        from.partial = false;
         return true;
     }
 
@@ -588,32 +593,44 @@ private:
     bool deliver(unsigned on_lane, record_type type, std::uint64_t id,
                  std::span<const std::byte> bytes, waiter& me) {
         lane_state& from = lanes_[on_lane];
+        const auto fill = [&](message& to) {
+            to.assign(bytes, type == record_type::reply ? 0 : id, on_lane);
+            attach(to, from);
+        };
         if (type == record_type::reply) {
-            deliver_reply(id, [&](message& to) {
-                to.assign(bytes, 0, on_lane);
-                attach(to, from);
-            });
+            deliver_reply(id, fill);
             from.extras.reset();  // nobody may have wanted it
         } else if (me.id == 0) {
-            me.done = true;
-            attach(*me.into, from);
             if (me.in_place) {
+                me.done = true;
+                attach(*me.into, from);
                 me.held = held_record{bytes, id, on_lane};
                 return false;
             }
-            me.into->assign(bytes, id, on_lane);
+            fill(*me.into);
+            me.done = true;
         } else {
             if (!inbox_has_room(bytes.size(), from.extras ? from.extras->descriptors.size() : 0)) {
                 stalled_ = true;
                 return false;
             }
-            message added;
-            added.assign(bytes, id, on_lane);
-            attach(added, from);
-            add_to_inbox(on_lane, std::move(added));
-            wake_receiver();
+            set_aside(on_lane, fill);
         }
         return true;
+    }
+
+    // Puts what `fill` makes into the inbox. Where that throws, nothing has happened.
+    template <class Fill>
+    void set_aside(unsigned on_lane, Fill fill) {
+        message& added = inbox_[on_lane].emplace_back();
+        try {
+            fill(added);
+        } catch (...) {
+            inbox_[on_lane].pop_back();
+            throw;
+        }
+        count_in_inbox(added);
+        wake_receiver();
     }
 
     // Once for each record, though one that stalls is looked at again.
@@ -639,7 +656,7 @@ private:
         lanes_[on_lane].extras = std::move(made);
     }
 
-    static void attach(message& to, lane_state& from) {
+    static void attach(message& to, lane_state& from) noexcept {
         if (from.extras)
             to.extras_ = std::move(*from.extras);
         else if (to.extras_.any())
@@ -681,11 +698,13 @@ private:
         calls_.clear();
     }
 
-    // Gives a reply to its caller, where that still wants it.
+    // Gives a reply to its caller, where that still wants it. Where `fill` throws, nothing
+    // has happened.
     template <class Fill>
     void deliver_reply(std::uint64_t id, Fill fill) {
         if (const auto found = calls_.find(id); found != calls_.end()) {
             const std::shared_ptr<async_call> call = found->second;
+            if (call->then) completed_.reserve(completed_.size() + 1);
             fill(call->reply);
             calls_.erase(found);
             complete(call);

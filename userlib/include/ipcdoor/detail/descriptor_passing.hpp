@@ -179,6 +179,7 @@ public:
                                     " descriptors, not " + std::to_string(most));
         }
         if (most == 0) return;
+        nameless_.reserve(message_max_lanes);  // whoever was let in is not lost for want of memory
         names_ = descriptor_socket();
         sockaddr_un address{};
         address.sun_family = AF_UNIX;
