@@ -37,7 +37,7 @@ struct process_state {
     bool has_threads = false;
     std::atomic<std::uint32_t> starts{0};  // futex
     std::size_t from = 0;                  // where they begin
-    unsigned started = 0;                  // how many threads play, t0 included
+    unsigned started = 0;                  // how many threads take part, t0 included
     std::atomic<std::uint32_t> ready{0};   // futex
     std::atomic<unsigned> finished{0};
 };
@@ -163,12 +163,6 @@ std::int64_t fork_child(actor& by, const operation& op, std::size_t position) {
 
 // ---- threads ----
 
-bool plays(unsigned index) {
-    const auto program = self.board->running();
-    return std::any_of(program.begin(), program.end(),
-                       [&](const operation& op) { return op.actor == index; });
-}
-
 // All begin at the same time.
 void meet() {
     const std::uint32_t all = self.started;
@@ -182,7 +176,8 @@ void be_thread(unsigned index) {
     for (std::uint32_t seen = 0;;) {
         wait_for_change(self.starts, seen);
         seen = self.starts;
-        if (!plays(index)) continue;
+        // Also where it has nothing to do: a thread that is late would not know any more
+        // which program it was asked for.
         announce(index);
         meet();
         run_actor(index, self.from);
@@ -197,7 +192,7 @@ void start_threads(std::size_t from) {
         self.has_threads = true;
     }
     self.from = from;
-    self.started = 1 + static_cast<unsigned>(plays(1)) + static_cast<unsigned>(plays(2));
+    self.started = threads;
     self.ready = 0;
     self.finished = 0;
     self.starts++;
